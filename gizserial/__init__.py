@@ -1,0 +1,1 @@
+"""The Gizwits MCU serial protocol, without I/O."""

@@ -1,0 +1,1 @@
+"""The parts that pretend: module, MCU, cloud."""
