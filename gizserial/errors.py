@@ -3,7 +3,6 @@
 ::
 
     GizserialError
-    ├── FrameError (ValueError)         bytes that are not a good frame: reported as data by the framer
     ├── EncodeError (ValueError)        a frame that we were asked to make cannot be made
     │   ├── UnknownName (LookupError)   no such command, field or data point
     │   └── ValueOutOfRange             a value that the field or the definition does not allow
@@ -12,7 +11,8 @@
     ├── CaptureError (ValueError)       a capture file that cannot be read; carries the line or offset
     └── TransportError (OSError)        a port that cannot be opened, or that went away
 
-Bad bytes from a peer never raise: they are events. These exceptions are for local calls.
+Bad bytes from a peer never raise: they are data (:class:`gizserial.framing.BadFrame`). These exceptions
+are for local calls.
 """
 
 from __future__ import annotations
@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 
 class GizserialError(Exception):
     """Base of everything this package raises on purpose."""
-
-
-class FrameError(GizserialError, ValueError):
-    """Bytes that began as a frame but are not a good one.
-
-    :ivar reason: ``checksum``, ``truncated``, ``length`` or ``escape``.
-    :ivar detail: One sentence for a person.
-    :ivar offset: Where ``raw`` starts, in wire bytes since the stream began.
-    :ivar raw: The bytes, still escaped.
-    """
-
-    def __init__(self, reason: str, detail: str, *, offset: int, raw: bytes) -> None:
-        self.reason, self.detail, self.offset, self.raw = reason, detail, offset, raw
-        super().__init__(f"{reason} at byte {offset}: {detail}")
 
 
 class EncodeError(GizserialError, ValueError):

@@ -1,0 +1,268 @@
+"""construct pieces that the bodies are made of: named fields, optional tails, texts of fixed size.
+
+A body is a :class:`Body`: fields in wire order, each with a name. While it is parsed it can note where each
+field stood (``spans``), so that ``decode`` shows every byte with its meaning.
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from construct import Adapter, Bytes, Construct, Container, PrefixedArray, StreamError
+
+from gizserial.errors import BodyError, EncodeError, UnknownName, ValueOutOfRange
+
+_BACKSLASH_HEX: Final = "gizserial.backslash_hex"
+
+
+def _escape_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(f"\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_BACKSLASH_HEX, _escape_bytes)
+
+
+def text_of(raw: bytes) -> str:
+    r"""UTF-8 text; bytes that are not UTF-8 are written ``\xNN`` (cli.md §4)."""
+    return raw.decode("utf-8", errors=_BACKSLASH_HEX)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """Where one field stood.
+
+    :ivar start: First byte, counted from the start of the payload.
+    :ivar end: One past the last byte.
+    """
+
+    name: str
+    start: int
+    end: int
+    value: object
+
+
+class Text(Adapter):
+    """UTF-8 text in ``size`` bytes, filled with 00; without ``size`` it runs as far as its subcon does."""
+
+    def __init__(self, subcon: Construct, size: int | None = None) -> None:
+        super().__init__(subcon)
+        self._size = size
+
+    def _decode(self, obj: bytes, context: Container, path: str) -> str:
+        return text_of(obj.rstrip(b"\0") if self._size is not None else obj)
+
+    def _encode(self, obj: Any, context: Container, path: str) -> bytes:
+        if not isinstance(obj, str):
+            raise ValueOutOfRange(_leaf(path), obj, "text")
+        raw = obj.encode("utf-8", errors="surrogateescape")
+        if self._size is None:
+            return raw
+        if len(raw) > self._size:
+            raise ValueOutOfRange(_leaf(path), obj, f"text of at most {self._size} bytes")
+        return raw.ljust(self._size, b"\0")
+
+
+def fixed_text(size: int) -> Construct:
+    """Text in exactly ``size`` bytes (serial.md §3.1)."""
+    return Text(Bytes(size), size)
+
+
+def counted_text(length: Construct) -> Construct:
+    """Text behind its length."""
+    return Text(Prefixed(length))
+
+
+class Prefixed(Construct):
+    """Bytes behind their length; what is too long for its length field is refused by name."""
+
+    def __init__(self, length: Construct) -> None:
+        super().__init__()
+        self._length = length
+
+    def _parse(self, stream: Any, context: Container, path: str) -> bytes:
+        size = self._length._parsereport(stream, context, path)
+        data: bytes = stream.read(size)
+        if len(data) != size:
+            raise StreamError(f"{size} bytes announced, {len(data)} are there", path=path)
+        return data
+
+    def _build(self, obj: bytes, stream: Any, context: Container, path: str) -> bytes:
+        limit = 256 ** self._length.sizeof() - 1
+        if len(obj) > limit:
+            raise ValueOutOfRange(_leaf(path), f"a value of {len(obj)} bytes", f"at most {limit} bytes")
+        self._length._build(len(obj), stream, context, path)
+        stream.write(obj)
+        return obj
+
+
+class Number(Adapter):
+    """An unsigned integer that says which values it takes."""
+
+    def __init__(self, subcon: Construct, limit: int | None = None) -> None:
+        super().__init__(subcon)
+        self._limit = limit if limit is not None else 256 ** subcon.sizeof() - 1
+
+    def _decode(self, obj: int, context: Container, path: str) -> int:
+        return obj
+
+    def _encode(self, obj: Any, context: Container, path: str) -> int:
+        if isinstance(obj, bool) or not isinstance(obj, int):
+            raise ValueOutOfRange(_leaf(path), obj, f"a number from 0 to {self._limit}")
+        if not 0 <= obj <= self._limit:
+            raise ValueOutOfRange(_leaf(path), obj, f"0 to {self._limit}")
+        return obj
+
+
+class Truth(Adapter):
+    """A byte that is 0 or not."""
+
+    def _decode(self, obj: int, context: Container, path: str) -> bool:
+        return obj != 0
+
+    def _encode(self, obj: Any, context: Container, path: str) -> int:
+        if not isinstance(obj, bool):
+            raise ValueOutOfRange(_leaf(path), obj, "true or false")
+        return int(obj)
+
+
+class Blob(Adapter):
+    """Opaque bytes; of fixed ``size`` shorter ones are filled with 00."""
+
+    def __init__(self, subcon: Construct, size: int | None = None) -> None:
+        super().__init__(subcon)
+        self._size = size
+
+    def _decode(self, obj: bytes, context: Container, path: str) -> bytes:
+        return bytes(obj)
+
+    def _encode(self, obj: Any, context: Container, path: str) -> bytes:
+        if not isinstance(obj, bytes):
+            raise ValueOutOfRange(_leaf(path), obj, "bytes")
+        if self._size is None:
+            return obj
+        if len(obj) > self._size:
+            raise ValueOutOfRange(_leaf(path), obj.hex(), f"at most {self._size} bytes")
+        return obj.ljust(self._size, b"\0")
+
+
+def fixed_bytes(size: int) -> Construct:
+    """Exactly ``size`` opaque bytes."""
+    return Blob(Bytes(size), size)
+
+
+class Pairs(Adapter):
+    """``key=value&key=value`` ↔ mapping (serial.md §4.1). A key without ``=`` has an empty value."""
+
+    def _decode(self, obj: bytes, context: Container, path: str) -> dict[str, str]:
+        text = text_of(obj)
+        return dict(part.partition("=")[::2] for part in text.split("&")) if text else {}
+
+    def _encode(self, obj: Any, context: Container, path: str) -> bytes:
+        if not isinstance(obj, Mapping):
+            raise ValueOutOfRange(_leaf(path), obj, "key=value&key=value")
+        return "&".join(f"{key}={value}" for key, value in obj.items()).encode("utf-8")
+
+
+class Rows(PrefixedArray):
+    """A counted list of records, given as a list of mappings."""
+
+    def _build(self, obj: Any, stream: Any, context: Container, path: str) -> Any:
+        if not isinstance(obj, list) or not all(isinstance(row, Mapping) for row in obj):
+            raise ValueOutOfRange(_leaf(path), obj, "a list of objects")
+        return super()._build(obj, stream, context, path)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One named field of a :class:`Body`.
+
+    :ivar when: Whether the field exists, from the fields before it and the number of bytes that remain
+        (None while building).
+    :ivar optional: It may be missing at the end; then everything after it is missing too.
+    """
+
+    name: str
+    subcon: Construct
+    when: Callable[[Mapping[str, Any], int | None], bool] | None = None
+    optional: bool = False
+
+
+class Body(Construct):
+    """Fields in wire order, the last of which may be missing.
+
+    Parsing gives a Container of the fields that are there. A required field that does not fit raises
+    :class:`BodyError`. Building takes a mapping; a name that is no field raises :class:`UnknownName`, a
+    required field that is missing :class:`EncodeError`.
+    """
+
+    def __init__(self, *fields: Field) -> None:
+        super().__init__()
+        self.fields: Final = fields
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The field names in wire order."""
+        return tuple(dict.fromkeys(field.name for field in self.fields))
+
+    def _parse(self, stream: Any, context: Container, path: str) -> Container:
+        values = Container()
+        spans: list[Span] | None = context._params.get("spans")
+        for field in self.fields:
+            start = stream.tell()
+            remaining = _remaining(stream)
+            if field.when is not None and not field.when(values, remaining):
+                continue
+            try:
+                value = field.subcon._parsereport(stream, context, f"{path} -> {field.name}")
+            except StreamError as error:
+                if field.optional:
+                    stream.seek(start)
+                    break
+                raise BodyError(
+                    f"{field.name} is cut off: the body has only {start + remaining} bytes"
+                ) from error
+            values[field.name] = value
+            if spans is not None:
+                spans.append(Span(field.name, start, stream.tell(), value))
+        return values
+
+    def _build(self, obj: Any, stream: Any, context: Container, path: str) -> Any:
+        values: dict[str, Any] = dict(obj or {})
+        for name in values:
+            if name not in self.names:
+                raise UnknownName("field", name, self.names)
+        used: set[str] = set()
+        ended_by: str | None = None
+        for field in self.fields:
+            if field.when is not None and not field.when(values, None):
+                continue
+            if field.name not in values:
+                if not field.optional:
+                    raise EncodeError(f"the field {field.name} is missing")
+                ended_by = ended_by or field.name
+                continue
+            if ended_by is not None:
+                raise EncodeError(f"{field.name} needs the field {ended_by} before it")
+            used.add(field.name)
+            field.subcon._build(values[field.name], stream, context, f"{path} -> {field.name}")
+        unused = sorted(set(values) - used)
+        if unused:
+            raise EncodeError(f"the field {unused[0]} does not go with the other fields")
+        return obj
+
+
+def _remaining(stream: Any) -> int:
+    here: int = stream.tell()
+    end: int = stream.seek(0, 2)
+    stream.seek(here)
+    return end - here
+
+
+def _leaf(path: str) -> str:
+    """The field's name, from construct's ``(building) -> a -> b``."""
+    return path.rpartition(" -> ")[2]

@@ -1,0 +1,39 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Our own definitions, vectors and captures."""
+    return ROOT / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Real product definitions and a real capture, which are not ours to publish."""
+    folder = ROOT.parent / "shared" / "samples"
+    if not folder.is_dir():
+        pytest.skip(
+            "the real product definitions are not part of the repository (looked in ../shared/samples)"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vectors(fixtures: Path) -> Callable[[str], Any]:
+    """Read one file of ``fixtures/vectors``."""
+
+    def read(name: str) -> Any:
+        return json.loads((fixtures / "vectors" / name).read_text(encoding="utf-8"))
+
+    return read
