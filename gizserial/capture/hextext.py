@@ -84,7 +84,7 @@ def allows(head: bytes, *, complete: bool) -> bool:
 
 
 class _Parser:
-    """Words to bytes, in blocks of any size; holds no more than a block, an unfinished word and its line's bytes."""
+    """Words to bytes, in blocks of any size. Holds a block, an unfinished word and one line at most."""
 
     def __init__(self, source: str) -> None:
         self._source = source
