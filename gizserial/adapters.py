@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from construct import Adapter, Bytes, Construct, Container, PrefixedArray, StreamError
 
@@ -46,12 +48,42 @@ class Span:
     value: object
 
 
+class TextValue(Protocol):
+    """A piece that reads its value as a person types it."""
+
+    def from_text(self, text: str) -> Any:
+        """The value that ``text`` means (:raises ValueError: when it means none)."""
+
+
+def from_json(subcon: TextValue, value: Any) -> Any:
+    """A value as JSON carries it: texts are read as if they were typed."""
+    return subcon.from_text(value) if isinstance(value, str) else value
+
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+|0[xX][0-9a-fA-F]+")
+_LONGEST_NUMBER: Final = 40
+
+
+def integer_of(text: str) -> int:
+    """A decimal or ``0x`` number (:raises ValueError: for anything else)."""
+    if len(text) > _LONGEST_NUMBER or not _INTEGER.fullmatch(text):
+        raise ValueError("a number is needed, for example 7 or 0x1F")
+    return int(text, 16) if "x" in text.lower() else int(text)
+
+
+_TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
+
+
 class Text(Adapter):
     """UTF-8 text in ``size`` bytes, filled with 00; without ``size`` it runs as far as its subcon does."""
 
     def __init__(self, subcon: Construct, size: int | None = None) -> None:
         super().__init__(subcon)
         self._size = size
+
+    def from_text(self, text: str) -> str:
+        """The text itself."""
+        return text
 
     def _decode(self, obj: bytes, context: Container, path: str) -> str:
         return text_of(obj.rstrip(b"\0") if self._size is not None else obj)
@@ -107,6 +139,10 @@ class Number(Adapter):
         super().__init__(subcon)
         self._limit = limit if limit is not None else 256 ** subcon.sizeof() - 1
 
+    def from_text(self, text: str) -> int:
+        """Decimal or ``0x``."""
+        return integer_of(text)
+
     def _decode(self, obj: int, context: Container, path: str) -> int:
         return obj
 
@@ -120,6 +156,12 @@ class Number(Adapter):
 
 class Truth(Adapter):
     """A byte that is 0 or not."""
+
+    def from_text(self, text: str) -> bool:
+        """``true``, ``false``, ``1`` or ``0``."""
+        if text.lower() not in _TRUTH:
+            raise ValueError("true, false, 1 or 0 is needed")
+        return _TRUTH[text.lower()]
 
     def _decode(self, obj: int, context: Container, path: str) -> bool:
         return obj != 0
@@ -136,6 +178,13 @@ class Blob(Adapter):
     def __init__(self, subcon: Construct, size: int | None = None) -> None:
         super().__init__(subcon)
         self._size = size
+
+    def from_text(self, text: str) -> bytes:
+        """Hex digits in pairs."""
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            raise ValueError("hex digits in pairs are needed, for example 01ff") from None
 
     def _decode(self, obj: bytes, context: Container, path: str) -> bytes:
         return bytes(obj)
@@ -158,9 +207,12 @@ def fixed_bytes(size: int) -> Construct:
 class Pairs(Adapter):
     """``key=value&key=value`` ↔ mapping (serial.md §4.1). A key without ``=`` has an empty value."""
 
-    def _decode(self, obj: bytes, context: Container, path: str) -> dict[str, str]:
-        text = text_of(obj)
+    def from_text(self, text: str) -> dict[str, str]:
+        """``key=value&key=value``."""
         return dict(part.partition("=")[::2] for part in text.split("&")) if text else {}
+
+    def _decode(self, obj: bytes, context: Container, path: str) -> dict[str, str]:
+        return self.from_text(text_of(obj))
 
     def _encode(self, obj: Any, context: Container, path: str) -> bytes:
         if not isinstance(obj, Mapping):
@@ -168,12 +220,41 @@ class Pairs(Adapter):
         return "&".join(f"{key}={value}" for key, value in obj.items()).encode("utf-8")
 
 
+def rows_of(text: str, record: Body) -> list[dict[str, Any]]:
+    """A JSON list of objects with the fields of ``record`` (:raises ValueError: for anything else)."""
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError('a JSON list is needed, for example [{"mesh_id": "1"}]') from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a JSON list of objects is needed")
+    pieces = {field.name: field.subcon for field in record.fields}
+    return [
+        {name: from_json(pieces[name], value) if name in pieces else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
 class Rows(PrefixedArray):
     """A counted list of records, given as a list of mappings."""
+
+    def __init__(self, count: Construct, record: Body) -> None:
+        super().__init__(count, record)
+        self._limit: Final = 256 ** count.sizeof() - 1
+        self._record: Final = record
+
+    def from_text(self, text: str) -> list[dict[str, Any]]:
+        """A JSON list of objects."""
+        return rows_of(text, self._record)
+
+    def _parse(self, stream: Any, context: Container, path: str) -> list[dict[str, Any]]:
+        return [_plain(row) for row in super()._parse(stream, context, path)]
 
     def _build(self, obj: Any, stream: Any, context: Container, path: str) -> Any:
         if not isinstance(obj, list) or not all(isinstance(row, Mapping) for row in obj):
             raise ValueOutOfRange(_leaf(path), obj, "a list of objects")
+        if len(obj) > self._limit:
+            raise ValueOutOfRange(_leaf(path), f"a list of {len(obj)}", f"at most {self._limit}")
         return super()._build(obj, stream, context, path)
 
 
@@ -254,6 +335,10 @@ class Body(Construct):
         if unused:
             raise EncodeError(f"the field {unused[0]} does not go with the other fields")
         return obj
+
+
+def _plain(container: Container) -> dict[str, Any]:
+    return {key: value for key, value in container.items() if not str(key).startswith("_")}
 
 
 def _remaining(stream: Any) -> int:

@@ -103,7 +103,7 @@ class P0Body:
 
 EMPTY: Final = Empty()
 OPAQUE: Final = Opaque()
-P0: Final = P0Body()
+P0_BODY: Final = P0Body()
 
 BodyKind = Body | Empty | Opaque | P0Body
 
@@ -162,8 +162,10 @@ COMMANDS: Final[Mapping[Command, CommandSpec]] = MappingProxyType(
         spec.command: spec
         for spec in (
             CommandSpec(command=Command.DEVICE_INFO, sender=_W, section="4.1", ack_body=schemas.DEVICE_INFO),
-            CommandSpec(command=Command.P0_TO_MCU, sender=_W, section="4.2", body=P0, ack_body=P0),
-            CommandSpec(command=Command.P0_FROM_MCU, sender=_M, section="4.3", body=P0, ack_body=P0),
+            CommandSpec(command=Command.P0_TO_MCU, sender=_W, section="4.2", body=P0_BODY, ack_body=P0_BODY),
+            CommandSpec(
+                command=Command.P0_FROM_MCU, sender=_M, section="4.3", body=P0_BODY, ack_body=P0_BODY
+            ),
             CommandSpec(command=Command.HEARTBEAT, sender=_W, section="4.4"),
             CommandSpec(command=Command.PROVISION, sender=_M, section="4.5", body=schemas.PROVISION),
             CommandSpec(command=Command.RESET_MODULE, sender=_M, section="4.6"),

@@ -33,6 +33,7 @@ from gizserial.adapters import (
     counted_text,
     fixed_bytes,
     fixed_text,
+    rows_of,
 )
 from gizserial.errors import EncodeError, UnknownName, ValueOutOfRange
 
@@ -113,7 +114,8 @@ class _WifiStatus(Body):
     """Body of 0D: the word under its name, and its bits beside it (§3.3)."""
 
     def __init__(self) -> None:
-        super().__init__(Field("status", UINT16), *(Field(name, UINT8) for name in WIFI_STATUS_BITS))
+        bits = [Field(name, UINT8 if name == "rssi" else Truth(Int8ub)) for name in WIFI_STATUS_BITS]
+        super().__init__(Field("status", UINT16), *bits)
         self._word = Body(Field("status", UINT16))
 
     def _parse(self, stream: Any, context: Container, path: str) -> Container:
@@ -214,10 +216,14 @@ _CELL: Final = Body(Field("lac", UINT16), Field("cell_id", UINT16), Field("rssi"
 class _Cells(Construct):
     """``cellCount(1) cellInfoLen(1)``, then the records. cellInfoLen is written as the size of one record."""
 
+    def from_text(self, text: str) -> list[dict[str, Any]]:
+        """A JSON list of objects."""
+        return rows_of(text, _CELL)
+
     def _parse(self, stream: Any, context: Container, path: str) -> list[dict[str, int]]:
         count = Int8ub._parsereport(stream, context, path)
         Int8ub._parsereport(stream, context, path)
-        return [_plain(_CELL._parsereport(stream, context, path)) for _ in range(count)]
+        return [dict(_CELL._parsereport(stream, context, path)) for _ in range(count)]
 
     def _build(self, obj: Any, stream: Any, context: Container, path: str) -> Any:
         if not isinstance(obj, list) or len(obj) > 0xFF or not all(isinstance(row, Mapping) for row in obj):
@@ -287,27 +293,20 @@ TRANSACTION_RESULT: Final = Body(
 GATEWAY_DEVICE: Final = Body(Field("mac", counted_text(Int8ub)), Field("mesh_id", counted_text(Int8ub)))
 
 
-class _Devices(Rows):
-    """Counted records that come out as plain dictionaries."""
-
-    def _parse(self, stream: Any, context: Container, path: str) -> list[dict[str, Any]]:
-        return [_plain(row) for row in super()._parse(stream, context, path)]
-
-
 GATEWAY_REGISTER: Final = Body(
     Field("product_key", counted_text(Int8ub)),
     Field("product_secret", counted_text(Int8ub)),
     Field("dev_extra", fixed_bytes(8)),
     Field("arg", counted_text(Int8ub)),
     Field("is_reset", Truth(Int8ub)),
-    Field("devices", _Devices(Int8ub, GATEWAY_DEVICE)),
+    Field("devices", Rows(Int8ub, GATEWAY_DEVICE)),
 )
 """53 (§4.16)."""
 
 MESH_STATUS: Final = Body(
     Field(
         "devices",
-        _Devices(Int16ub, Body(Field("mesh_id", counted_text(Int8ub)), Field("online", Truth(Int8ub)))),
+        Rows(Int16ub, Body(Field("mesh_id", counted_text(Int8ub)), Field("online", Truth(Int8ub)))),
     )
 )
 """P0 action 71 (§4.16)."""
@@ -315,16 +314,10 @@ MESH_STATUS: Final = Body(
 MESH_DATA: Final = Body(
     Field(
         "devices",
-        _Devices(
-            Int16ub, Body(Field("mesh_id", counted_text(Int8ub)), Field("body", Blob(Prefixed(Int16ub))))
-        ),
+        Rows(Int16ub, Body(Field("mesh_id", counted_text(Int8ub)), Field("body", Blob(Prefixed(Int16ub))))),
     )
 )
 """P0 actions 72 and 73 (§4.16)."""
 
 SUB_DEVICE: Final = Body(Field("did", counted_text(Int8ub)))
 """What stands before the action when bit 0 of the flags is set (§1.5)."""
-
-
-def _plain(container: Container) -> dict[str, Any]:
-    return {key: value for key, value in container.items() if not str(key).startswith("_")}
