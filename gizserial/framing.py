@@ -57,6 +57,8 @@ class Frame:
     """It held an FF without its 55, as the plain acks of GAgent 04020006 do; accepted leniently."""
 
     def __post_init__(self) -> None:
+        if 0 <= self.command <= 0xFF and 0 <= self.sn <= 0xFF and 0 <= self.flags <= 0xFFFF:
+            return
         for name, value, limit in (
             ("command", self.command, 0xFF),
             ("sn", self.sn, 0xFF),
@@ -201,15 +203,49 @@ class Framer:
             return pos + 1
         start = data.find(HEADER, pos)
         if start >= 0:
-            self._discard(data[pos:start])
-            self._restart(HEADER)
-            return start + len(HEADER)
+            if start > pos:
+                self._discard(data[pos:start])
+            return self._whole_frame(data, start) or self._begin(start)
         end = len(data)
         if data[-1] == 0xFF:
             end -= 1
             self._wire += b"\xff"
         self._discard(data[pos:end])
         return len(data)
+
+    def _begin(self, start: int) -> int:
+        self._restart(HEADER)
+        return start + len(HEADER)
+
+    def _whole_frame(self, data: bytes, start: int) -> int:
+        """The common case in one step: a good frame without FF, all in the chunk; 0 if it is another."""
+        body = start + len(HEADER)
+        if len(data) - body < MIN_LENGTH + 2:
+            return 0
+        length = data[body] << 8 | data[body + 1]
+        stop = body + 2 + length
+        if (
+            not MIN_LENGTH <= length <= self._max_len
+            or stop > len(data)
+            or data.find(b"\xff", body, stop) >= 0
+        ):
+            return 0
+        if sum(data[body : stop - 1]) & 0xFF != data[stop - 1]:
+            return 0
+        if self._noise:
+            self._report_noise()
+        self._items.append(
+            Frame(
+                data[body + 2],
+                data[body + 3],
+                data[body + 6 : stop - 1],
+                data[body + 4] << 8 | data[body + 5],
+                self._reported,
+                data[start:stop],
+            )
+        )
+        self._reported += stop - start
+        return stop
 
     def _collect(self, data: bytes, pos: int) -> int:
         """Take plain bytes up to the next FF, the end of the frame or the end of the chunk."""
