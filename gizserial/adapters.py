@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from construct import Adapter, Bytes, Construct, Container, PrefixedArray, StreamError
+from construct import Adapter, Bytes, Construct, Container, StreamError
 
 from gizserial.errors import BodyError, EncodeError, UnknownName, ValueOutOfRange
 
@@ -235,27 +235,32 @@ def rows_of(text: str, record: Body) -> list[dict[str, Any]]:
     ]
 
 
-class Rows(PrefixedArray):
-    """A counted list of records, given as a list of mappings."""
+class Rows(Construct):
+    """A counted list of records, seen as a list of mappings."""
 
     def __init__(self, count: Construct, record: Body) -> None:
-        super().__init__(count, record)
+        super().__init__()
+        self._count = count
+        self._record = record
         self._limit: Final = 256 ** count.sizeof() - 1
-        self._record: Final = record
 
     def from_text(self, text: str) -> list[dict[str, Any]]:
         """A JSON list of objects."""
         return rows_of(text, self._record)
 
     def _parse(self, stream: Any, context: Container, path: str) -> list[dict[str, Any]]:
-        return [_plain(row) for row in super()._parse(stream, context, path)]
+        count = self._count._parsereport(stream, context, path)
+        return [dict(self._record._parsereport(stream, context, path)) for _ in range(count)]
 
     def _build(self, obj: Any, stream: Any, context: Container, path: str) -> Any:
         if not isinstance(obj, list) or not all(isinstance(row, Mapping) for row in obj):
             raise ValueOutOfRange(_leaf(path), obj, "a list of objects")
         if len(obj) > self._limit:
             raise ValueOutOfRange(_leaf(path), f"a list of {len(obj)}", f"at most {self._limit}")
-        return super()._build(obj, stream, context, path)
+        self._count._build(len(obj), stream, context, path)
+        for row in obj:
+            self._record._build(row, stream, context, path)
+        return obj
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -335,10 +340,6 @@ class Body(Construct):
         if unused:
             raise EncodeError(f"the field {unused[0]} does not go with the other fields")
         return obj
-
-
-def _plain(container: Container) -> dict[str, Any]:
-    return {key: value for key, value in container.items() if not str(key).startswith("_")}
 
 
 def _remaining(stream: Any) -> int:

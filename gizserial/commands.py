@@ -120,7 +120,7 @@ class CommandSpec:
     body: BodyKind = EMPTY
     ack_body: BodyKind = EMPTY
     acked: bool = True
-    flag_bits: Mapping[str, int] = MappingProxyType({})
+    flag_bits: Mapping[str, int] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     """Fields that are bits of ``flags`` (serial.md §1.5)."""
 
     @property

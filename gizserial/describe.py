@@ -337,4 +337,4 @@ def _point_text(name: str, message: Message) -> str:
     if isinstance(raw, bytes):
         return ""
     text = value_text(value)
-    return text if text == str(raw) else f"{text} (raw {raw})"
+    return text if isinstance(value, bool) or text == str(raw) else f"{text} (raw {raw})"
