@@ -1,0 +1,1 @@
+"""The only place that opens things: ports, links and files, and the drivers that join machines to them."""
