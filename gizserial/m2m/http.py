@@ -31,6 +31,7 @@ class Purpose(enum.Enum):
     PROVISION = "provision"
     TIME = "time"
     OTA_CHECK = "firmware check"
+    LATEST = "firmware query"
     UNREGISTER = "unregister"
 
 
@@ -138,7 +139,7 @@ def latest(server: Server, *, hard_version: str, soft_version: str, product_key:
         f"/dev/ota/v4.1/latest?hard_version={hard_version}&soft_version={soft_version}"
         f"&product_key={product_key}&type={MCU_FIRMWARE}"
     )
-    return _get(Purpose.OTA_CHECK, server, target, kind=MCU_FIRMWARE)
+    return _get(Purpose.LATEST, server, target, kind=MCU_FIRMWARE)
 
 
 def unregister(server: Server, *, did: str, passcode: str) -> HttpRequest:

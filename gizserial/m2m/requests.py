@@ -1,0 +1,139 @@
+"""Which request a module sends for a job: generation, product secret and versions in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Literal
+
+from gizserial.m2m import http
+from gizserial.m2m.http import MODULE_FIRMWARE, HttpRequest, Purpose, Server
+from gizserial.m2m.http_jobs import Job
+from gizserial.m2m.identity import Generation, Identity
+from gizserial.m2m.secure import CipherError, check_secret
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Versions:
+    """Hardware and software version, 8 characters each."""
+
+    hard: str = "00000001"
+    soft: str = "00000001"
+
+
+DEFAULT_VERSIONS: Final = Versions()
+
+
+class Requests:
+    """Makes the requests of one module and remembers which generation it speaks.
+
+    :param wanted: ``auto`` takes G2 when there is a usable secret, G1 otherwise.
+    """
+
+    def __init__(
+        self, server: Server, *, wanted: Literal["auto", "g1", "g2"], module: Versions, mcu: Versions
+    ) -> None:
+        self.server, self.module, self.mcu = server, module, mcu
+        self._wanted = wanted
+        self._secret: str | None = None
+        self.registering: Generation = "g1"
+        """How the next registration is made."""
+
+    def use_secret(self, product_secret: str | None) -> str | None:
+        """Take the product's secret; returns why it is not used, if so.
+
+        :raises CipherError: when G2 is demanded and impossible.
+        """
+        self._secret, self.registering = None, "g1"
+        if self._wanted == "g1" or (product_secret is None and self._wanted == "auto"):
+            return None
+        try:
+            check_secret(product_secret or "")
+        except CipherError as error:
+            if self._wanted == "g2":
+                raise
+            return str(error)
+        self._secret, self.registering = product_secret, "g2"
+        return None
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a refused registration may be tried in the other generation."""
+        return self._wanted == "auto" and self._secret is not None
+
+    def change(self) -> None:
+        """Register in the other generation next time."""
+        self.registering = "g1" if self.registering == "g2" else "g2"
+
+    def generation(self, me: Identity) -> Generation:
+        """How to speak about the present registration; a secret that went away leaves G1."""
+        return (me.generation or self.registering) if self._secret is not None else "g1"
+
+    def registration_secret(self) -> str | None:
+        """What the answer to a registration is decrypted with."""
+        return self._secret if self.registering == "g2" else None
+
+    def secret(self, me: Identity) -> str | None:
+        """What answers about the present registration are decrypted with."""
+        return self._secret if self.generation(me) == "g2" else None
+
+    def versions(self, firmware_type: int) -> Versions:
+        """What runs at present."""
+        return self.module if firmware_type == MODULE_FIRMWARE else self.mcu
+
+    def make(self, job: Job, me: Identity) -> HttpRequest:
+        """The request of a job."""
+        match job.purpose:
+            case Purpose.REGISTER:
+                return self._register(me)
+            case Purpose.PROVISION | Purpose.TIME:
+                secret = self.secret(me)
+                if secret is None:
+                    return http.provision(self.server, me.did, purpose=job.purpose)
+                return http.provision_secure(self.server, me.did, me.product_key, secret, purpose=job.purpose)
+            case Purpose.UNREGISTER:
+                return self.unregister(me)
+            case Purpose.LATEST:
+                versions = self.versions(job.kind)
+                return http.latest(
+                    self.server,
+                    hard_version=versions.hard,
+                    soft_version=versions.soft,
+                    product_key=me.product_key,
+                )
+            case Purpose.OTA_CHECK:
+                versions = self.versions(job.kind)
+                return http.ota_check(
+                    self.server,
+                    me.did,
+                    passcode=me.passcode,
+                    firmware_type=job.kind,
+                    hard_version=versions.hard,
+                    soft_version=versions.soft,
+                )
+
+    def unregister(self, me: Identity) -> HttpRequest:
+        """The DELETE of the old did."""
+        secret = self.secret(me)
+        # The secret is the present product's: an old did of another one can only be given up plainly (R4).
+        if secret is None or me.old_product_key != me.product_key:
+            return http.unregister(self.server, did=me.old_did, passcode=me.old_passcode)
+        return http.unregister_secure(
+            self.server,
+            did=me.old_did,
+            passcode=me.old_passcode,
+            product_key=me.product_key,
+            product_secret=secret,
+        )
+
+    def _register(self, me: Identity) -> HttpRequest:
+        secret = self.registration_secret()
+        if secret is None:
+            return http.register(self.server, mac=me.mac, passcode=me.passcode, product_key=me.product_key)
+        return http.register_secure(
+            self.server,
+            mac=me.mac,
+            passcode=me.passcode,
+            product_key=me.product_key,
+            product_secret=secret,
+            is_reset=me.reset_pending,
+        )

@@ -1,0 +1,531 @@
+"""A module's life with its cloud, without I/O and clock (device-cloud.md §3, §4.6, §7.4, §8.1, §10).
+
+::
+
+    router up --> did? --no--> REGISTER --did--> PROVISION --> MQTT (MqttLink), and in parallel
+                     `-----yes--------------------^            check module, check MCU, forget the old did
+    every hour: TIME (the provisioning again);  0211: check that firmware;  10 failures in a row: PROVISION
+
+The driver calls the inputs with the time, does what :meth:`CloudSession.effects` lists, in order, and
+calls :meth:`CloudSession.handle_timeout` when :meth:`CloudSession.next_timeout` is due. It never gives up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final, Literal
+
+from gizserial.m2m import frames, http, topics
+from gizserial.m2m.app_requests import QUEUE_DEPTH, AppRequests
+from gizserial.m2m.effects import (
+    AppCount,
+    ClockSet,
+    Effect,
+    FirmwareCheck,
+    FirmwareOffer,
+    IdentityChanged,
+    LoginRefused,
+    P0Received,
+    RebootAdvised,
+    Rejected,
+    Trace,
+)
+from gizserial.m2m.http import MCU_FIRMWARE, MODULE_FIRMWARE, HttpRequest, Purpose, Server
+from gizserial.m2m.http_cloud import ErrorCode
+from gizserial.m2m.http_jobs import REBOOT_AFTER, HttpJobs, Job
+from gizserial.m2m.identity import Entropy, Generation, Identity
+from gizserial.m2m.mqtt31 import Publish
+from gizserial.m2m.mqtt_link import REBOOT_DELAY, LinkState, MqttLink
+from gizserial.m2m.requests import DEFAULT_VERSIONS, Requests, Versions
+from gizserial.m2m.secure import CipherError
+
+TIME_INTERVAL: Final = 3600.0
+"""Seconds between two time synchronisations."""
+PROVISION_AFTER: Final = 10
+"""So many failed connections in a row lead to a new provisioning."""
+
+_PRODUCT_KEY: Final = re.compile(r"[0-9a-zA-Z]{32}")
+_UNKNOWN_DEVICE: Final = frozenset({ErrorCode.DEVICE_NOT_FOUND, ErrorCode.CREDENTIALS_INVALID})
+_BAD_LOGIN: Final = frozenset({4, 5})
+
+
+class CloudSession:
+    """What a module is for its cloud.
+
+    :param identity: As it was stored, or a new one.
+    :param server: The HTTP API.
+    :param entropy: Source of random bytes, for passcodes.
+    :param product_secret: 32 hex digits when the product has one; also given by :meth:`product`.
+    :param generation: ``g1`` registers plain, ``g2`` encrypted. ``auto``: G2 when there is a usable secret,
+        G1 otherwise; a refused registration is then tried in the other generation, because clouds that do
+        not know the secret understand G1 only, and products with encryption enabled refuse it (9045).
+    :param when_refused: What follows when the cloud does not know did or passcode. ``retry`` is [V4]: go on
+        trying. ``register``: register again at once. ``auto``: CONNACK 4 or 5 registers again in G2 and
+        retries in G1; a provisioning answered with 9014 or 9016 registers again in both.
+    :param keep_alive: MQTT keep-alive in seconds.
+    :raises CipherError: when ``g2`` is demanded and the secret or ``cryptography`` does not allow it.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        server: Server,
+        *,
+        entropy: Entropy,
+        module: Versions = DEFAULT_VERSIONS,
+        mcu: Versions = DEFAULT_VERSIONS,
+        product_secret: str | None = None,
+        generation: Literal["auto", "g1", "g2"] = "auto",
+        when_refused: Literal["auto", "retry", "register"] = "auto",
+        keep_alive: int = 120,
+    ) -> None:
+        self._out: list[Effect] = []
+        self._identity, self._entropy = identity, entropy
+        self._requests = Requests(server, wanted=generation, module=module, mcu=mcu)
+        self._when_refused = when_refused
+        self._jobs = HttpJobs()
+        self._link = MqttLink(self._out, self._link_failed, keep_alive=keep_alive)
+        self._in_flight: HttpRequest | None = None
+        self._started = self._router = False
+        self._checks_due: set[int] = set()
+        self._unregister_due = False
+        self._refused: set[Generation] = set()
+        self._just_registered = False
+        self._time_due: float | None = None
+        self._reboot_due: float | None = None
+        self._reboot_told = False
+        self._app_requests = AppRequests()
+        self._apps = 0
+        self._use_secret(product_secret)
+
+    # --- what it is
+
+    @property
+    def identity(self) -> Identity:
+        """The identity as it is now; the last :class:`IdentityChanged` has the same."""
+        return self._identity
+
+    @property
+    def connected(self) -> bool:
+        """Whether P0 can pass: status bit 5 of the MCU."""
+        return self._link.running
+
+    @property
+    def app_count(self) -> int:
+        """How many apps the cloud says are connected."""
+        return self._apps
+
+    @property
+    def phase(self) -> str:
+        """What goes on, in a few words."""
+        if not self._started:
+            return "stopped"
+        if not self._identity.product_key:
+            return "waiting for the product key"
+        if not self._router:
+            return "no router"
+        if not self._link.running and self._jobs.current is not None:
+            return self._jobs.current.purpose.value
+        return self._link.state.value
+
+    def effects(self) -> list[Effect]:
+        """What is to be done and told since the last call, in order."""
+        out = self._out.copy()
+        self._out.clear()
+        return out
+
+    # --- inputs
+
+    def start(self, now: float) -> None:
+        """The module boots. The router counts as away until :meth:`router_up`."""
+        self.stop(now)
+        self._change(self._identity.booted(self._entropy))
+        self._started = True
+        self._boot(now)
+
+    def stop(self, now: float, reason: str = "the module stopped") -> None:  # noqa: ARG002 (as all inputs)
+        """The module is switched off or restarts: close everything, keep the identity."""
+        self._close(reason)
+        self._started = self._router = False
+
+    def router_up(self, now: float) -> None:
+        """The module has a router."""
+        if not self._router:
+            self._router = True
+            self._begin(now)
+
+    def router_down(self, now: float) -> None:  # noqa: ARG002 (as all inputs)
+        """The router is gone: no traffic until it is back."""
+        if self._router:
+            self._router = False
+            self._close("the router is gone")
+
+    def product(
+        self, product_key: str, now: float, *, product_secret: str | None = None, mcu: Versions | None = None
+    ) -> None:
+        """The MCU told who it is. Another product key than before is a new device (§3).
+
+        :raises CipherError: when G2 is demanded and the secret does not allow it.
+        """
+        self._requests.mcu = mcu or self._requests.mcu
+        if not _PRODUCT_KEY.fullmatch(product_key):
+            self._trace(f"the MCU's product key has {len(product_key)} characters instead of 32: ignored")
+            return
+        if product_secret is not None:
+            self._use_secret(product_secret)
+        changed = self._identity.with_product(product_key, self._entropy)
+        if changed == self._identity:
+            return
+        self._close("the product changed")
+        self._change(changed)
+        if self._started:
+            self._boot(now)
+
+    def reset(self, now: float) -> None:  # noqa: ARG002 (as all inputs)
+        """Reset by the MCU or to factory settings: unregister at once, then stop until :meth:`start`.
+
+        [V4] reboots 2 s later; the DELETE is repeated after that, because its answer is not awaited here.
+        """
+        reachable = self._router and self._started
+        self._close("the module was reset")
+        self._change(self._identity.reset(self._entropy))
+        if reachable and self._identity.old_did:
+            request = self._requests.unregister(self._identity)
+            self._out.append(dataclasses.replace(request, awaited=False))
+        self._started = self._router = False
+
+    def http_answer(self, status: int, body: bytes, now: float, request: HttpRequest | None = None) -> None:
+        """An answer has arrived. Give ``request`` to have answers of abandoned requests ignored."""
+        job = self._jobs.current
+        if job is None or (request is not None and request is not self._in_flight):
+            return
+        handler = {
+            Purpose.REGISTER: self._registered,
+            Purpose.PROVISION: self._provisioned,
+            Purpose.TIME: self._provisioned,
+            Purpose.OTA_CHECK: self._checked,
+            Purpose.LATEST: self._checked,
+            Purpose.UNREGISTER: self._unregistered,
+        }[job.purpose]
+        if status == 200 or (job.purpose is Purpose.REGISTER and 200 <= status < 300):
+            self._reboot_due = now + REBOOT_AFTER
+        handler(job, status, body, now)
+        self._pump(now)
+
+    def http_failed(self, now: float, reason: str = "no connection") -> None:  # noqa: ARG002 (as all inputs)
+        """The request could not be sent or was not answered. It is repeated at its time-out, not before."""
+        if self._jobs.current is not None:
+            self._trace(f"{self._jobs.current.purpose.value} failed: {reason}")
+
+    def mqtt_connected(self, now: float) -> None:
+        """The connection of the last :class:`OpenMqtt` is there."""
+        self._link.connected(now)
+
+    def mqtt_data(self, data: bytes, now: float) -> None:
+        """Bytes of the MQTT server, in chunks of any size."""
+        for message in self._link.data(data, now):
+            self._message(message, now)
+        self._after_link(now)
+
+    def mqtt_lost(self, now: float, reason: str = "the connection was lost") -> None:
+        """The MQTT connection is gone, or could not be made."""
+        self._link.lost(now, reason)
+        self._after_link(now)
+
+    def next_timeout(self) -> float | None:
+        """When :meth:`handle_timeout` is due; None while nothing is waiting."""
+        if not (self._started and self._router):
+            return None
+        times = (
+            self._jobs.next_timeout(),
+            self._link.next_timeout(),
+            self._time_due,
+            self._reboot_due,
+            self._app_requests.next_timeout(),
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due. Calling it early does nothing."""
+        if not (self._started and self._router):
+            return
+        self._link.handle_timeout(now)
+        self._after_link(now)
+        again = self._jobs.repeat(now, may_provision=bool(self._identity.did))
+        if again is not None:
+            self._just_registered = False
+            self._trace(f"{again.purpose.value}: not answered as wanted, sent again")
+            self._send(again)
+        if self._time_due is not None and now >= self._time_due:
+            self._time_due = now + TIME_INTERVAL
+            self._jobs.add(Job(Purpose.TIME))
+        if self._reboot_due is not None and now >= self._reboot_due:
+            self._reboot_due = now + REBOOT_AFTER
+            self._out.append(RebootAdvised("2 h without a successful HTTP request"))
+        request_due = self._app_requests.next_timeout()
+        if request_due is not None and now >= request_due:
+            self._trace("a request of an app was never answered by the bridge: the next one follows")
+            self._next_request(now)
+        self._pump(now)
+
+    # --- P0, for the bridge
+
+    def publish_report(self, p0: bytes, now: float) -> bool:  # noqa: ARG002 (as all inputs)
+        """Publish a report of the MCU as 0091 to everybody; False, and dropped, when not connected (§8.2).
+
+        :raises ValueOutOfRange: when the frame would be longer than 65 535 bytes.
+        """
+        if not self.connected:
+            return False
+        frame = frames.BusinessFrame(frames.REPORT, p0).encode()
+        return self._link.publish(topics.dev2app(self._identity.did), frame)
+
+    def answer(self, request: P0Received, p0: bytes, now: float) -> bool:
+        """The MCU acknowledged with this P0: 0094 to the app of a 0093, 0091 to all for a 0090 (§8.1).
+
+        False, and dropped, when the request is over: answered before, timed out, or of a lost connection.
+        """
+        if request is not self._app_requests.current:
+            self._trace("an answer came after its request was over: dropped")
+            return False
+        if request.command == frames.CONTROL_ACKED:
+            frame = frames.BusinessFrame(frames.ACK, p0, request.sn)
+            self._link.publish(topics.dev2app(self._identity.did, request.client), frame.encode())
+        else:
+            self.publish_report(p0, now)
+        self._next_request(now)
+        return True
+
+    def no_answer(self, request: P0Received, now: float) -> None:
+        """The MCU was silent, or a LAN client got the answer: nothing is published (§8.1, R12)."""
+        if request is self._app_requests.current:
+            self._next_request(now)
+
+    def query_firmware(self, now: float) -> None:
+        """The MCU asked for its newest firmware (serial 0x23 action 1): an offer or a rejection follows."""
+        if self._started and self._router:
+            self._jobs.add(Job(Purpose.LATEST, MCU_FIRMWARE))
+            self._pump(now)
+
+    # --- inside: start and HTTP
+
+    def _trace(self, text: str) -> None:
+        self._out.append(Trace(text))
+
+    def _change(self, identity: Identity) -> None:
+        if identity != self._identity:
+            self._identity = identity
+            self._out.append(IdentityChanged(identity))
+
+    def _use_secret(self, product_secret: str | None) -> None:
+        unused = self._requests.use_secret(product_secret)
+        if unused is not None:
+            self._trace(f"registering without encryption (G1): {unused}")
+
+    def _close(self, reason: str) -> None:
+        self._link.stop(reason)
+        self._jobs.clear()
+        self._in_flight, self._time_due, self._reboot_due = None, None, None
+        self._refused.clear()
+        self._drop_requests()
+
+    def _boot(self, now: float) -> None:
+        self._checks_due = {MODULE_FIRMWARE, MCU_FIRMWARE}
+        self._unregister_due = bool(self._identity.old_did)
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        if not (self._started and self._router and self._identity.product_key):
+            return
+        self._reboot_due, self._reboot_told = now + REBOOT_AFTER, False
+        self._jobs.add(Job(Purpose.PROVISION if self._identity.did else Purpose.REGISTER), first=True)
+        if self._identity.did and self._link.address is not None:
+            self._start_link(now)  # a router that was away for a moment: the server is known already
+        self._pump(now)
+
+    def _pump(self, now: float) -> None:
+        if self._started and self._router:
+            job = self._jobs.next(now)
+            if job is not None:
+                self._send(job)
+
+    def _send(self, job: Job) -> None:
+        self._in_flight = self._requests.make(job, self._identity)
+        self._out.append(self._in_flight)
+
+    @property
+    def _g2(self) -> bool:
+        return self._requests.generation(self._identity) == "g2"
+
+    def _reject(self, job: Job, status: int, body: bytes, otherwise: str) -> int | None:
+        error = http.parse_error(status, body)
+        code, message = (error.code, error.message) if error else (None, otherwise)
+        self._out.append(Rejected(job.purpose, status, code, message))
+        return code
+
+    def _registered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (one signature)
+        generation = self._requests.registering
+        did = None
+        reason = "the answer holds no did of 22 characters"
+        if 200 <= status < 300:
+            try:
+                did = http.parse_did(body, self._requests.registration_secret())
+            except CipherError as error:
+                reason = str(error)
+        if did is None:
+            self._reject(job, status, body, reason)
+            self._refused.add(generation)
+            self._other_generation(job)
+            return
+        # A link held after a refusal keeps its back-off: a cloud refusing what it registers is not hammered.
+        if did != self._identity.did and self._link.state is not LinkState.IDLE:
+            self._link.stop("registered anew")
+        self._refused.clear()
+        self._just_registered = True
+        self._change(self._identity.registered(did, generation))
+        self._jobs.done()
+        self._jobs.add(Job(Purpose.PROVISION), first=True)
+
+    def _other_generation(self, job: Job) -> None:
+        if not self._requests.may_change:
+            return
+        self._requests.change()
+        self._trace(f"the next registration is tried as {self._requests.registering.upper()}")
+        if self._requests.registering in self._refused:
+            self._refused.clear()  # both refused: from here at the pace of the time-outs
+        else:
+            self._jobs.give_up()
+            self._jobs.add(job, first=True)
+
+    def _provisioned(self, job: Job, status: int, body: bytes, now: float) -> None:
+        found = None
+        reason = "the answer does not name an MQTT server"
+        if status == 200:
+            try:
+                found = http.parse_provision(body, self._requests.secret(self._identity))
+            except CipherError as error:
+                reason = str(error)
+        if found is None:
+            code = self._reject(job, status, body, reason)
+            unknown = code in _UNKNOWN_DEVICE or (self._g2 and 400 <= status < 500)
+            # Not twice in a row: a cloud that forgets what it registers would be asked without a pause.
+            if unknown and self._when_refused != "retry" and not self._just_registered:
+                self._link.stop("the cloud does not know this device")
+                self._drop_requests()
+                self._change(self._identity.unregistered())
+                self._jobs.give_up()
+                self._jobs.add(Job(Purpose.REGISTER), first=True)
+            return
+        self._just_registered = False
+        self._jobs.done()
+        if found.server_ts is not None:
+            self._out.append(ClockSet(found.server_ts))
+        self._time_due = now + TIME_INTERVAL
+        self._link.set_address(found.host, found.port)
+        self._start_link(now)
+        for kind in sorted(self._checks_due):
+            self._jobs.add(Job(Purpose.OTA_CHECK, kind))
+        if self._unregister_due:
+            self._jobs.add(Job(Purpose.UNREGISTER))
+
+    def _checked(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (one signature)
+        self._jobs.done()
+        self._checks_due.discard(job.kind)
+        offer = http.parse_offer(body) if status == 200 else None
+        if offer is None:
+            self._reject(job, status, body, "no firmware is offered")
+            return
+        if job.kind == MODULE_FIRMWARE:
+            self._change(self._identity.with_soft_version(offer.soft_version))
+        newer = self._requests.versions(job.kind).soft < offer.soft_version
+        self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer))
+
+    def _unregistered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (as above)
+        self._unregister_due = False
+        if status == 200:
+            self._jobs.done()
+            self._change(self._identity.old_forgotten())
+        else:
+            self._jobs.give_up()  # kept, and tried again after the next boot (§4.5)
+            self._reject(job, status, body, "the old did is kept until the next start")
+
+    # --- inside: MQTT
+
+    def _start_link(self, now: float) -> None:
+        me = self._identity
+        subscriptions = topics.module_subscriptions(me.did, me.product_key)
+        # G2 and later omit the product-wide notices (§7.2).
+        self._link.set_login(me.did, me.passcode, subscriptions[1 if self._g2 else 0 :])
+        self._link.start(now)
+
+    def _link_failed(self, code: int | None, now: float) -> None:  # noqa: ARG002 (one signature)
+        if code is not None:
+            self._out.append(LoginRefused(code))
+        if self._link.next_delay > REBOOT_DELAY and not self._reboot_told:
+            self._reboot_told = True
+            self._out.append(RebootAdvised("no MQTT session for about two hours"))
+        again = self._when_refused == "register" or (self._when_refused == "auto" and self._g2)
+        if code in _BAD_LOGIN and again:
+            self._link.hold()
+            self._jobs.add(Job(Purpose.REGISTER), first=True)
+        elif self._link.failed_connects % PROVISION_AFTER == 0:
+            self._jobs.add(Job(Purpose.PROVISION), first=True)
+
+    def _after_link(self, now: float) -> None:
+        if self._link.running:
+            self._reboot_told = False
+        else:
+            self._drop_requests()
+        self._pump(now)
+
+    def _message(self, message: Publish, now: float) -> None:
+        topic = topics.parse_topic(message.topic)
+        if topic is None:
+            self._trace("ignored a message on a topic that is none of ours")
+        elif topic.kind is topics.TopicKind.APP2DEV and topic.did == self._identity.did:
+            self._p0(topic.client or "", message.payload, now)
+        elif topic.kind is topics.TopicKind.SER2CLI_RES and topic.did == self._identity.did:
+            self._control(message.payload)
+        else:
+            self._trace(f"ignored a message on {topic.kind.value}")
+
+    def _p0(self, client: str, payload: bytes, now: float) -> None:
+        frame = frames.BusinessFrame.decode(payload)
+        if isinstance(frame, frames.BadMessage):
+            self._trace(f"ignored a message of an app: {frame.reason}")
+        elif frame.command not in {frames.CONTROL, frames.CONTROL_ACKED} or frame.sub_did is not None:
+            self._trace(f"ignored command {frame.command:04x} of an app")
+        elif self._app_requests.full:
+            self._trace(f"dropped a request of an app: {QUEUE_DEPTH} are waiting for the MCU already")
+        else:
+            request = P0Received(client[: topics.MAX_CLIENT], frame.command, frame.sn, frame.payload)
+            self._tell_request(self._app_requests.add(request, now))
+
+    def _next_request(self, now: float) -> None:
+        self._tell_request(self._app_requests.next(now))
+
+    def _tell_request(self, request: P0Received | None) -> None:
+        if request is not None:
+            self._out.append(request)
+
+    def _drop_requests(self) -> None:
+        if self._apps:
+            self._apps = 0
+            self._out.append(AppCount(0))
+        self._app_requests.clear()
+
+    def _control(self, payload: bytes) -> None:
+        message = frames.decode_control(payload)
+        match message:
+            case frames.AppCount(count):
+                self._apps = count
+                self._out.append(AppCount(count))
+            case frames.CheckFirmware(type=kind) if kind in {MODULE_FIRMWARE, MCU_FIRMWARE}:
+                self._checks_due.add(kind)
+                self._out.append(FirmwareCheck(kind))
+                self._jobs.add(Job(Purpose.OTA_CHECK, kind))
+            case frames.BadMessage(reason=reason):
+                self._trace(f"ignored a control message: {reason}")
+            case _:
+                self._trace(f"ignored control message {payload[4:6].hex()}")
