@@ -91,7 +91,7 @@ class CloudSession:
         self._checks_due: set[int] = set()
         self._unregister_due = False
         self._refused: set[Generation] = set()
-        self._just_registered = False
+        self._just_registered = self._forgotten = False
         self._time_due: float | None = None
         self._reboot_due: float | None = None
         self._reboot_told = False
@@ -384,7 +384,10 @@ class CloudSession:
         self._refused.clear()
         self._just_registered = True
         self._change(self._identity.registered(did, generation))
-        self._jobs.done()
+        if self._forgotten:
+            self._jobs.give_up()  # no success before it is provisioned: the time-outs go on growing
+        else:
+            self._jobs.done()
         self._jobs.add(Job(Purpose.PROVISION), first=True)
 
     def _other_generation(self, job: Job) -> None:
@@ -413,11 +416,12 @@ class CloudSession:
             if unknown and self._when_refused != "retry" and not self._just_registered:
                 self._link.stop("the cloud does not know this device")
                 self._drop_requests()
+                self._forgotten = True
                 self._change(self._identity.unregistered())
                 self._jobs.give_up()
                 self._jobs.add(Job(Purpose.REGISTER), first=True)
             return
-        self._just_registered = False
+        self._just_registered = self._forgotten = False
         self._jobs.done()
         if found.server_ts is not None:
             self._out.append(ClockSet(found.server_ts))
