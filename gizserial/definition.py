@@ -245,7 +245,7 @@ def _check_key(product_key: str, findings: Findings) -> None:
     if _KEY_WITH_SUFFIX.fullmatch(product_key):
         findings.error(path, "after 32 hex digits there is a suffix", "remove what follows the 32 digits")
     else:
-        message = f"the key has {len(product_key)} characters and is not 32 hex digits"
+        message = f"the key is not 32 hex digits; it has {len(product_key)} characters"
         findings.warning(path, message, "take the key from the product's page; devices send 32 characters")
 
 

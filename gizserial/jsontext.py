@@ -61,6 +61,7 @@ class _Object(dict[str, Any]):
     :ivar doubled: Key → whether all of its values are equal.
     """
 
+    __slots__ = ("doubled",)
     doubled: dict[str, bool]
 
 
@@ -101,11 +102,13 @@ def read_json(data: bytes, findings: Findings) -> object:
     doubled: list[_Object] = []
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = _Object(pairs)
-        if len(made) < len(pairs):
-            made.doubled = _doubled(pairs)
-            doubled.append(made)
-        return made
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        marked = _Object(made)
+        marked.doubled = _doubled(pairs)
+        doubled.append(marked)
+        return marked
 
     try:
         value: object = json.loads(
@@ -194,7 +197,7 @@ def _report_doubled(value: object, findings: Findings) -> None:
     for path, item in _objects(value):
         for key, same in getattr(item, "doubled", {}).items():
             where = child(path, key)
-            if same or where == "$.ui" or where.startswith("$.ui."):
+            if same or where == "$.ui" or where.startswith(("$.ui.", "$.ui[")):
                 findings.warning(where, "the key is there twice", "remove one of the two")
             else:
                 message = "the key is there twice, with different values"

@@ -10,7 +10,7 @@ from gizserial.errors import GizserialError
 from gizserial.io.files import os_sentence
 from gizserial.product import Product, parse_product
 
-MAX_SIZE: Final = 16 * 1024 * 1024
+MAX_SIZE: Final = 4 * 1024 * 1024
 """Bytes; the largest exports have some hundred thousand."""
 
 
