@@ -12,6 +12,7 @@ from gizserial.capture.record import (
     Record,
     Writer,
 )
+from gizserial.capture.select import only
 
 __all__ = [
     "DIRECTIONS",
@@ -27,6 +28,7 @@ __all__ = [
     "Record",
     "Writer",
     "format_of",
+    "only",
     "read_unnamed",
     "sniff",
 ]

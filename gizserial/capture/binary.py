@@ -45,14 +45,14 @@ class BinaryWriter:
         :raises CaptureError: A record of the other direction came.
         """
         if isinstance(item, Other):
-            self.losses["other lines"] += 1
+            self.losses[item.kind] += 1
             return
         if item.direction is not None:
             if self._direction is None:
                 self._direction = item.direction
             elif item.direction != self._direction:
                 message = (
-                    "raw bytes hold one direction and the input has both; choose one of them (convert --dir)"
+                    "raw bytes hold one direction and the input has both; choose one of them with --sender"
                 )
                 raise CaptureError(self._source, message)
             self.losses["directions"] += 1

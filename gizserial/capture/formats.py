@@ -9,7 +9,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Final, cast
 
-from gizserial.capture import binary, hextext, jsonl
+from gizserial.capture import binary, hextext, jsonl, pcapng
 from gizserial.capture.record import ByteReader, ByteWriter, Capture, Meta, Writer
 from gizserial.errors import CaptureError
 
@@ -34,6 +34,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
             Format("jsonl", (".jsonl",), jsonl.read, jsonl.JsonlWriter),
             Format("bin", (".bin",), binary.read, binary.BinaryWriter),
             Format("hex", (".hex", ".txt", ".log"), hextext.read, hextext.HexTextWriter),
+            Format("pcapng", (".pcapng",), pcapng.read, pcapng.PcapngWriter),
         )
     }
 )

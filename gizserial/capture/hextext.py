@@ -223,7 +223,7 @@ class HexTextWriter:
     def write(self, item: Item, /) -> None:
         """Append the line of one record."""
         if isinstance(item, Other):
-            self.losses["other lines"] += 1
+            self.losses[item.kind] += 1
             return
         label = ""
         if item.t is not None:

@@ -209,7 +209,7 @@ class JsonlWriter:
         """Append one line."""
         if isinstance(item, Other):
             if item.line is None:
-                self.losses["other blocks"] += 1
+                self.losses[item.kind] += 1
             else:
                 self._file.write(item.line.encode() + b"\n")
             return

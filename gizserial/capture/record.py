@@ -64,7 +64,12 @@ class Other:
     where: str
     """``line 3`` or ``byte 120``."""
     line: str | None = None
-    """A line of a ``.jsonl`` file, without its end; None for what only its own format can hold."""
+    """A line of a ``.jsonl`` file, without its end; None for a block of a ``.pcapng`` file."""
+
+    @property
+    def kind(self) -> str:
+        """What it is, as a plural noun."""
+        return "other blocks" if self.line is None else "other lines"
 
 
 Item: TypeAlias = Record | Other

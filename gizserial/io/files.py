@@ -49,6 +49,8 @@ def open_capture(
     if path == "-":
         yield _capture(standard_input(), path, form, on_read)
         return
+    if os.path.isdir(path):  # noqa: PTH112 - a path object refuses names that this only answers
+        raise CaptureError(path, "it is a directory, not a file")
     form = form or format_of(path)
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - closed below; only opening is inside the try
