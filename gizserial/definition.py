@@ -11,16 +11,24 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gizserial.findings import Finding
-from gizserial.jsontext import Findings, child, kind, read_json
+from gizserial.jsontext import Findings, child, is_unicode, kind, read_json
 from gizserial.layout import UINT_SIZES, Access, DataType, Item, Layout, Place, enum_width
 from gizserial.layout_check import Located, check_layout
 from gizserial.scale import shown
 
+
+def _is_unicode(text: str) -> str:
+    if not is_unicode(text):
+        raise ValueError("half of a character")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_is_unicode)]
 _Model = TypeVar("_Model", bound="JsonObject")
 _Value = TypeVar("_Value")
 
@@ -37,10 +45,10 @@ class DefinitionObject(JsonObject):
 
     required = ("name", "product_key", "packetVersion", "protocolType", "entities")
 
-    name: str | None = Field(None, description="a text, the product's name")
-    product_key: str | None = Field(None, description="a text of 32 hex digits")
-    packetVersion: str | None = Field(None, description='the text "0x00000004"')  # noqa: N815 - its name in the file
-    protocolType: str | None = Field(None, description='"standard" or "var_len"')  # noqa: N815 - as above
+    name: _Text | None = Field(None, description="a text, the product's name")
+    product_key: _Text | None = Field(None, description="a text of 32 hex digits")
+    packetVersion: _Text | None = Field(None, description='the text "0x00000004"')  # noqa: N815 - its name in the file
+    protocolType: _Text | None = Field(None, description='"standard" or "var_len"')  # noqa: N815 - as above
     entities: list[Any] | None = Field(None, description="a list with one object")
 
 
@@ -50,8 +58,8 @@ class EntityObject(JsonObject):
     required = ("id", "name", "attrs")
 
     id: int | None = Field(None, description="the number 0")
-    name: str | None = Field(None, description='the text "entity0"')
-    display_name: str | None = Field(None, description="a text")
+    name: _Text | None = Field(None, description='the text "entity0"')
+    display_name: _Text | None = Field(None, description="a text")
     attrs: list[Any] | None = Field(None, description="the list of the data points")
 
 
@@ -61,12 +69,12 @@ class AttributeObject(JsonObject):
     required = ("id", "name", "data_type", "type")
 
     id: int | None = Field(None, description="a whole number, its order number from 0")
-    name: str | None = Field(None, description="a text of letters, digits and underscores")
-    display_name: str | None = Field(None, description="a text")
-    desc: str | None = Field(None, description="a text")
-    data_type: str | None = Field(None, description="bool, enum, uint8, uint16, uint32 or binary")
-    type: str | None = Field(None, description="status_writable, status_readonly, alert or fault")
-    enum: list[Any] | None = Field(None, description="a list of texts")
+    name: _Text | None = Field(None, description="a text of letters, digits and underscores")
+    display_name: _Text | None = Field(None, description="a text")
+    desc: _Text | None = Field(None, description="a text")
+    data_type: _Text | None = Field(None, description="bool, enum, uint8, uint16, uint32 or binary")
+    type: _Text | None = Field(None, description="status_writable, status_readonly, alert or fault")
+    # enum, uint_spec and position are read by data_type: where they mean nothing they may hold anything.
 
 
 class UintSpecObject(JsonObject):
@@ -88,7 +96,7 @@ class PositionObject(JsonObject):
     byte_offset: int | None = Field(None, description="a whole number of bytes")
     bit_offset: int | None = Field(None, description="a whole number of bits")
     len: int | None = Field(None, description="a whole number, the length in units")
-    unit: str | None = Field(None, description='"bit" or "byte"')
+    unit: _Text | None = Field(None, description='"bit" or "byte"')
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,7 +350,7 @@ class _Reader:
         if access in {Access.ALERT, Access.FAULT} and data_type not in {None, DataType.BOOL}:
             message = f"{attribute.type} points are always bool, this is {attribute.data_type}"
             self.error("data_type", message, "make it bool, or a status_readonly point")
-        texts = self._texts(attribute) if data_type is DataType.ENUM else ()
+        texts = self._texts() if data_type is DataType.ENUM else ()
         position = self._position(data_type)
         length = position.len if position is not None else None
         if length is not None and data_type is not None:
@@ -369,18 +377,21 @@ class _Reader:
             ),
         )
 
-    def _texts(self, attribute: AttributeObject) -> tuple[str, ...]:
+    def _texts(self) -> tuple[str, ...]:
         """The texts of an enum; empty when there is an error."""
-        if attribute.enum is None:
-            if "enum" not in self.value:
-                self.error("enum", "an enum needs its values", "add the list of its texts")
+        if "enum" not in self.value:
+            self.error("enum", "an enum needs its values", "add the list of its texts")
             return ()
-        if not attribute.enum:
+        texts = self.value["enum"]
+        if not isinstance(texts, list):
+            self.error("enum", f"must be a list of texts, is {kind(texts)}", "write a list of texts")
+            return ()
+        if not texts:
             self.error("enum", "an enum needs at least one value", "list its texts")
         seen: dict[str, int] = {}
         right = True
-        for index, text in enumerate(attribute.enum):
-            if not isinstance(text, str):
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not is_unicode(text):
                 self.error(f"enum[{index}]", f"must be a text, is {kind(text)}", "write it in quotes")
                 right = False
             elif text in seen:
@@ -390,7 +401,7 @@ class _Reader:
                 seen[text] = index
             if self.findings.full:
                 return ()
-        return tuple(attribute.enum) if right else ()
+        return tuple(texts) if right else ()
 
     def _numbers(self, data_type: DataType | None) -> _Numbers:
         size = UINT_SIZES.get(data_type) if data_type is not None else None

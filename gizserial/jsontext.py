@@ -74,6 +74,15 @@ def child(path: str, key: str | int) -> str:
     return f"{path}[{json.dumps(key if len(key) <= 80 else key[:80] + '…')}]"
 
 
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON lets escapes name one half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def kind(value: object) -> str:
     """What a value of JSON is, with the value itself when it is short."""
     if value is None:
@@ -87,7 +96,7 @@ def kind(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     if isinstance(value, str):
-        return f"the text {shown(value)}"
+        return f"{'the' if is_unicode(value) else 'the broken'} text {shown(value)}"
     return f"the number {shown(value)}"
 
 

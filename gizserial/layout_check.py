@@ -96,7 +96,7 @@ def _check_ids(points: Sequence[Located], layout: Layout | None, path: str, find
     """The flag bit is the id: holes are legal, and so is any order, but neither is usual (R30)."""
     numbered = [(point.id, point) for point in points if point.id is not None]
     holes = list(_holes(sorted({number for number, _ in numbered})))
-    if holes:
+    if holes and len(numbered) == len(points):
         text = ", ".join(holes[:8]) + (", …" if len(holes) > 8 else "")
         message = f"ids are missing: {text}"
         findings.warning(path, message, "fine if points were deleted; else number them from 0 without gaps")
