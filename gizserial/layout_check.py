@@ -149,7 +149,7 @@ def _fixed_places(points: Sequence[Located], findings: Findings) -> list[Place] 
         if (point.byte_offset, point.bit_offset) != (usual.byte_offset, usual.bit_offset):
             message = (
                 f"the position is byte {shown(point.byte_offset)} bit {shown(point.bit_offset)}; by the "
-                f"order of the points it would be byte {usual.byte_offset} bit {usual.bit_offset}"
+                f"order of the points it would be byte {shown(usual.byte_offset)} bit {shown(usual.bit_offset)}"
             )
             remedy = "the file's position is used; check it against the firmware's definition"
             findings.warning(f"{point.path}.position", message, remedy)
