@@ -147,10 +147,9 @@ def _fixed_places(points: Sequence[Located], findings: Findings) -> list[Place] 
         return None
     for point, usual in zip(points, wanted, strict=True):
         if (point.byte_offset, point.bit_offset) != (usual.byte_offset, usual.bit_offset):
-            message = (
-                f"the position is byte {shown(point.byte_offset)} bit {shown(point.bit_offset)}; by the "
-                f"order of the points it would be byte {shown(usual.byte_offset)} bit {shown(usual.bit_offset)}"
-            )
+            is_at = f"byte {shown(point.byte_offset)} bit {shown(point.bit_offset)}"
+            would_be = f"byte {shown(usual.byte_offset)} bit {shown(usual.bit_offset)}"
+            message = f"the position is {is_at}; by the order of the points it would be {would_be}"
             remedy = "the file's position is used; check it against the firmware's definition"
             findings.warning(f"{point.path}.position", message, remedy)
         if findings.full:
