@@ -30,7 +30,7 @@ OnBytes: TypeAlias = Callable[[Direction, bytes, float], None]
 """Told everything that crosses the line: direction, bytes, time."""
 
 STUCK: Final = 1000
-"""Timeouts handled at one and the same moment before a machine counts as stuck."""
+"""Timeouts handled without one that lies later, before a machine counts as stuck."""
 
 
 class Clock(Protocol):
@@ -111,6 +111,7 @@ class Driver(Generic[EventT]):
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
         self._done: asyncio.Future[None] | None = None
+        self._heard = False  # whether wait has raised what went wrong
         self._latest = float("-inf")
 
     def now(self) -> float:
@@ -124,6 +125,7 @@ class Driver(Generic[EventT]):
         :raises TransportError: It cannot be opened.
         """
         self._done = asyncio.get_running_loop().create_future()
+        self._heard = False
         await self.transport.open(self._line)
         return self
 
@@ -139,7 +141,7 @@ class Driver(Generic[EventT]):
         if done is None or not done.done():
             return
         failure = done.exception()
-        if failure is not None and kind is None:
+        if failure is not None and kind is None and not self._heard:
             raise failure  # nobody waited: what went wrong in a callback must not be lost
 
     async def wait(self) -> None:
@@ -150,7 +152,11 @@ class Driver(Generic[EventT]):
         """
         if self._done is None:
             raise RuntimeError("the driver is not running: enter it with 'async with'")
-        await asyncio.shield(self._done)
+        done = self._done
+        try:
+            await asyncio.shield(done)
+        finally:
+            self._heard = done.done()
 
     async def run(self) -> None:
         """Open the transport, drive until :meth:`stop` or cancellation, close it."""
@@ -217,12 +223,16 @@ class Driver(Generic[EventT]):
     def _settle(self) -> None:
         """Handle what is due, send what is queued, watch for the next timeout."""
         self._send()
-        for _ in range(STUCK):
+        latest, repeated = float("-inf"), 0
+        while repeated < STUCK:
             due = self.machine.next_timeout()
             now = self.now()
             if due is None or due > now:
                 self._watch(due, now)
                 return
+            # After a pause (a sleeping laptop) many timeouts may be due, each later than the one before.
+            repeated = repeated + 1 if due <= latest else 0
+            latest = max(latest, due)
             self._hand_out(self.machine.handle_timeout(now=now))
             self._send()
         raise StuckMachine(self.machine, self.now())

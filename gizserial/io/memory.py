@@ -69,12 +69,12 @@ class LinkEnd:
         """When the next byte is here; None while none is on its way."""
         return self._coming[0][0] + self._byte_time if self._coming else None
 
-    def receive(self, *, now: float) -> bytes:
-        """Take everything that has arrived by ``now``."""
+    def receive(self, *, now: float, limit: int = WRITE_LIMIT) -> bytes:
+        """Take what has arrived by ``now``: everything, or the first ``limit`` bytes of it."""
         arrived = bytearray()
         while self._coming:
             start, piece = self._coming[0]
-            size = self._arrived(start, now, len(piece))
+            size = min(self._arrived(start, now, len(piece)), limit - len(arrived))
             if not size:
                 break
             arrived += piece[:size]

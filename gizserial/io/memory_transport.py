@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gizserial.io.base import Port
+from gizserial.io.base import READ_SIZE, Port
 from gizserial.io.memory import LinkEnd, MemoryLink
 
 
@@ -63,7 +63,7 @@ class MemoryTransport(Port):
         self._timer = None
         # The event loop may be early by its clock's resolution; what it was set for is due in any case.
         now = max(asyncio.get_running_loop().time(), self._end.next_delivery() or 0.0)
-        data = b"" if self._paused or not self.connected else self._end.receive(now=now)
+        data = b"" if self._paused or not self.connected else self._end.receive(now=now, limit=READ_SIZE)
         if data:
             self._received(data)
         self._watch()

@@ -20,7 +20,7 @@ DEFAULT_BAUD: Final = 9600
 MAX_BAUD: Final = 4_000_000
 """Fastest rate of common adapters."""
 
-_TCP_LISTEN = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})")
+_TCP_LISTEN = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\[\]/]*)):(?P<port>\d{1,5})")
 _HAS_PTY = os.name == "posix"
 
 

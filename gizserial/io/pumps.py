@@ -191,7 +191,7 @@ class ThreadPump:
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # an empty one ends the thread
         self._paused = self._writing = self._stopped = False
         self._threads = [
-            threading.Thread(target=target, name=f"gizserial {target.__name__}", daemon=True)
+            threading.Thread(target=target, name=f"gizserial pump{target.__name__}", daemon=True)
             for target in (self._read, self._write)
         ]
 

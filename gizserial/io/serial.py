@@ -139,7 +139,7 @@ def open_device(name: str, *, baud: int) -> serial.SerialBase:
             timeout=READ_TIMEOUT,
             **lock,
         )
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError, LookupError, TypeError) as error:  # the last two: odd URLs
         raise TransportError(f"{name}: {explain(name, error, baud=baud)}") from error
     if os.name == "posix" and isinstance(device, serial.Serial):
         import termios
@@ -190,7 +190,7 @@ def explain(name: str, error: Exception, *, baud: int) -> str:
         return _explain_url(name, error)
     if code in _GONE or "FileNotFoundError" in text:
         return f"there is no such port; {_ports_that_exist()}"
-    if code in _IN_USE or (os.name == "nt" and "PermissionError" in text):
+    if code in _IN_USE or "PermissionError" in text:  # so worded on Windows, where ports are never shared
         return "the port is in use by another program; close that first"
     if code in {errno.EACCES, errno.EPERM}:
         return f"permission denied; {_who_may(name)}"
@@ -215,6 +215,8 @@ def _explain_url(name: str, error: Exception) -> str:
         return (
             f"there is no kind of port called {scheme}://; there are socket://, rfc2217://, loop:// and more"
         )
+    if not isinstance(error, OSError):
+        return "pyserial does not understand this URL; check how it is written"
     return f"it cannot be opened ({error})"
 
 
