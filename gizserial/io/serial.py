@@ -24,6 +24,8 @@ from gizserial.io.pumps import READ_TIMEOUT, DescriptorPump, Device, Pump, Threa
 _CLOSE_TIMEOUT: Final = 2.0
 """Seconds that closing may take; Linux waits up to 30 for bytes that a stuck adapter does not send."""
 _NETWORK: Final = ("socket", "rfc2217")
+_ODD_URL: Final = (LookupError, TypeError, AttributeError)
+"""What the URL handlers of pyserial stumble over."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV})
 _IN_USE: Final = frozenset({errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK})
 _NOT_A_PORT: Final = frozenset({errno.ENOTTY, errno.EINVAL, errno.EISDIR, errno.ENOTDIR})
@@ -139,7 +141,7 @@ def open_device(name: str, *, baud: int) -> serial.SerialBase:
             timeout=READ_TIMEOUT,
             **lock,
         )
-    except (OSError, ValueError, OverflowError, LookupError, TypeError) as error:  # the last two: odd URLs
+    except (OSError, ValueError, OverflowError, *_ODD_URL) as error:
         raise TransportError(f"{name}: {explain(name, error, baud=baud)}") from error
     if os.name == "posix" and isinstance(device, serial.Serial):
         import termios
