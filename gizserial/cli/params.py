@@ -107,6 +107,8 @@ class InputType(_FileCompletion, _InputParam):
         data = words_bytes(value)
         if data is not None:
             return HexInput(data)
+        if not value:
+            self.fail("it is empty; give a file, hex words or -", param, ctx)
         try:
             exists, is_directory = Path(value).exists(), Path(value).is_dir()
         except (OSError, ValueError):
