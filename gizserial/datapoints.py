@@ -217,14 +217,15 @@ class DataPoints:
         self.flag_bytes: Final = product.flag_bytes
         self.known_flags: Final = sum(1 << point.id for point in product.points)
         """Bits that belong to a point; the others are padding or holes and mean nothing."""
-        if product.layout is Layout.FIXED:
-            self.dev_status: Final = self._fixed(product.points, product.status_size)
-            """The full status (§5.4); with variable length all points, packed."""
-            self.writable: Final = self._fixed(product.writable, product.writable_size)
-            """attr_vals of a control (§5.4); with variable length the writable points, packed."""
-        else:
-            self.dev_status = _place(product.points)
-            self.writable = _place(product.writable)
+        fixed = product.layout is Layout.FIXED
+        self.dev_status: Final = (
+            self._fixed(product.points, product.status_size) if fixed else _place(product.points)
+        )
+        """The full status (§5.4); with variable length all points, packed."""
+        self.writable: Final = (
+            self._fixed(product.writable, product.writable_size) if fixed else _place(product.writable)
+        )
+        """attr_vals of a control (§5.4); with variable length the writable points, packed."""
         self.flagged: Final = functools.lru_cache(maxsize=256)(self._flagged)
         """Variable length: the block of the points whose flags are set."""
 

@@ -12,13 +12,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: list[set[str]] = [
     {"errors", "findings"},
-    {"definition", "layout", "product", "product_diff"},
+    {"jsontext", "layout", "layout_check", "scale", "definition", "product", "product_diff", "product_table"},
     {"schemas", "adapters"},
     {"framing", "commands", "p0", "datapoints"},
     {"codec", "describe", "encoding", "capture", "streams"},
     {"events"},
     {"endpoint"},
-    {"module", "module_options", "mcu", "mcu_options", "m2m"},
+    {
+        *{"module", "module_options", "module_requests", "wifi_status"},
+        *{"mcu", "mcu_options", "mcu_reports"},
+        "m2m",
+    },
     {"io"},
     {"cli"},
 ]

@@ -1,0 +1,84 @@
+"""Options of the MCU role: sane defaults, and the quirks of real firmware by name (serial.md §11)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from gizserial.endpoint import EndpointOptions
+
+InfoVariant = Literal["A", "B", "C", "D"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class McuOptions:
+    """How the MCU behaves. Times are seconds unless the name says otherwise."""
+
+    ack_wait: float = 0.2
+    """Wait for an ack (``SEND_MAX_TIME``)."""
+    tries: int = 3
+    """Transmissions of a command in all (``SEND_MAX_NUM`` resends and the first)."""
+    byte_time: float = 0.0
+    """Seconds per byte on the line, 10 / baud."""
+    ack_match_sn: bool = True
+    """An ack must repeat the sn; the SDK looks at the command only (R24)."""
+    pending_overwrite: bool = False
+    """A newer command replaces the unacked one, as in the SDK, instead of waiting."""
+    dedup: bool = True
+    """Ack a repeated control again without applying it again; the SDK applies it (R27)."""
+    lenient: bool = True
+    """Accept an unescaped FF, as the SDK does."""
+    idle_timeout: float = 0.5
+    """A frame in which nothing arrives for so long is given up; the SDK waits for ever."""
+    info_variant: InfoVariant = "C"
+    """Which parts the answer to 01 has: A 66 bytes, B attributes, C and the secret, D and the data."""
+    hard_ver: str = "00000001"
+    soft_ver: str = "00000001"
+    p0_ver: str = "00000002"
+    bind_time: int = 0
+    """Seconds after start during which new users may bind; 0: always."""
+    product_secret: str = ""
+    """32 hex digits, sent in variants C and D; empty: 32 zeros, which no cloud takes for a secret."""
+    data: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    """Settings for the module; sent in variant D (§4.1)."""
+    report_min_s: float = 6.0
+    """Least time between change reports of read-only numbers (``REPORT_TIME_MAX``)."""
+    report_full_s: float = 600.0
+    """A full report after so long without one (R31)."""
+    report_flags_ff: bool = False
+    """Variable length: set the padding flags too in full reports, as the SDK does (§5.5)."""
+    answer_last_reported: bool = False
+    """Answer a read from the last report, as the SDK does, instead of with live values (R22)."""
+    report_after_control: bool = True
+    """Report after every control, also when nothing changed; the SDK only when something did (R23)."""
+    no_ack_on_bad_sum_notice: bool = True
+    """Say nothing to a damaged ack or notice; the SDK answers it with 12 code 01 (§4.9)."""
+    reboot_delay_ms: int = 600
+    """From the ack of 0F to the restart (R36)."""
+    never_answers: bool = False
+    """Send no acks at all."""
+    answers_late_ms: int = 0
+    """Send every ack so much later."""
+    drops_every_nth: int = 0
+    """Overlook every nth good frame; 0: none."""
+    bad_checksum_every_nth: int = 0
+    """Send every nth frame with a wrong checksum; 0: none."""
+
+    def endpoint(self) -> EndpointOptions:
+        """The options of the line."""
+        return EndpointOptions(
+            ack_wait=self.ack_wait,
+            tries=self.tries,
+            byte_time=self.byte_time,
+            match_sn=self.ack_match_sn,
+            lenient=self.lenient,
+            idle_timeout=self.idle_timeout,
+            dedup=self.dedup,
+            replace_outstanding=self.pending_overwrite,
+            never_answers=self.never_answers,
+            answer_delay=self.answers_late_ms / 1000,
+            drop_every_nth=self.drops_every_nth,
+            bad_checksum_every_nth=self.bad_checksum_every_nth,
+        )
