@@ -156,8 +156,17 @@ def tree(described: Described) -> list[Node]:
     return nodes
 
 
+SECRET_FIELDS: Final = frozenset({"product_secret", "password"})
+"""Fields that :func:`headline` does not show whole: it is made for logs."""
+
+
+def masked(value: str) -> str:
+    """The first characters of a secret, enough to tell two apart."""
+    return f"{value[:4]}…" if len(value) > 4 else "…"
+
+
 def headline(described: Described) -> str:
-    """The item in one line, without offset and time: name, numbers and values."""
+    """The item in one line, without offset and time: name, numbers and values; secrets shortened."""
     item, message = described.item, described.message
     if isinstance(item, Noise):
         return f"noise, {len(item.wire)} bytes"
@@ -170,11 +179,24 @@ def headline(described: Described) -> str:
     if message.action is not None:
         spec = ACTIONS.get(message.action)
         parts.append(f"action {message.action:02X}" + (f" {spec.meaning.value}" if spec else ""))
-    values = {**(message.fields or {}), **(message.attrs or {})}
-    parts += [f"{name}={value_text(value)}" for name, value in values.items()]
+    fields = dict(message.fields or {})
+    if "status" in fields:
+        parts.append(_status_text(fields))
+        fields.clear()
+    values = {**fields, **(message.attrs or {})}
+    parts += [
+        f"{name}={masked(value) if name in SECRET_FIELDS and isinstance(value, str) else value_text(value)}"
+        for name, value in values.items()
+    ]
     if message.error is not None:
         parts.append(f"ERROR payload: {message.error}")
     return " ".join(parts)
+
+
+def _status_text(fields: Mapping[str, Any]) -> str:
+    """The status word in hex and the bits that are set."""
+    on = [f"{k} {v}" if k == "rssi" else k for k, v in fields.items() if v and k != "status"]
+    return f"{fields['status']:04X} {', '.join(on) or 'nothing on'}"
 
 
 def value_text(value: Any) -> str:
@@ -295,8 +317,7 @@ def _span_node(item: Frame, places: list[tuple[int, int]], span: Span, message: 
         names = message.p0.points if message.p0 and message.p0.points is not None else (message.raw or {})
         text = ", ".join(names) or "none"
     elif span.name == "status" and message.fields is not None:
-        on = [f"{k} {v}" if k == "rssi" else k for k, v in message.fields.items() if v and k != "status"]
-        text = f"{span.value:04X} {', '.join(on) or 'nothing on'}"
+        text = _status_text(message.fields)
     elif isinstance(span.value, bytes):
         text = ""
     return _node(item, places, 6 + span.start, 6 + span.end, span.name, text)

@@ -96,7 +96,13 @@ def run(group: click.Group, name: str, args: list[str] | None = None) -> NoRetur
     except click.ClickException as error:
         if debug:
             traceback.print_exc()
-        error.show()
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+            sys.exit(USAGE)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        path = context.command_path if context is not None else name
+        hint = f" (see: {path} --help)" if context is not None else ""
+        click.echo(f"{path}: {error.format_message().removesuffix('.')}{hint}", err=True)
         status = USAGE
     except GizserialError as error:
         if debug:

@@ -1,0 +1,132 @@
+"""``gizsim mcu``: play the MCU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from gizserial.cli.params import product_option
+from gizserial.cli.port_options import port_options
+from sim.cli.options import live_options, quirk_options
+
+if TYPE_CHECKING:
+    from gizserial.mcu_options import McuOptions
+    from gizserial.product import Product
+    from sim.mcu import McuSimulator
+    from sim.prompt import Command
+
+
+def _options() -> type[McuOptions]:
+    from gizserial.mcu_options import McuOptions
+
+    return McuOptions
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  gizsim mcu --port /dev/ttyUSB0 -p pet-house.json\n"
+    "  gizsim mcu --port pty: -p pet-house.json --move Temperature=sine:18..28:60"
+)
+@port_options()
+@product_option(required=True)
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A value to begin with.")
+@click.option(
+    "--move", "moves", multiple=True, metavar="MOVE", help="NAME=sine|ramp|square|walk:LOW..HIGH[:SECONDS]"
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of random walks.")
+@quirk_options(_options)
+@live_options
+@click.pass_context
+def mcu(
+    ctx: click.Context,
+    port: str,
+    baud: int,
+    *,
+    pace: bool,
+    product: Product,
+    values: tuple[str, ...],
+    moves: tuple[str, ...],
+    seed: int,
+    quirks: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Play the MCU of a product to a real or simulated module.
+
+    While it runs, type what happens at the product (set Temperature=25, provision softap, reset, help).
+    """
+    from random import Random
+
+    from gizserial.io.ports import open_port
+    from sim import lifetime
+    from sim.behaviours import parse_move
+    from sim.mcu import McuSimulator, mcu_show
+    from sim.prompt import Prompt
+    from sim.quirks import with_quirks
+    from sim.words import assignments, byte_time
+
+    options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
+    transport = open_port(port, baud=baud, pace=pace)
+    random = Random(seed)  # noqa: S311 - values that move, no secrets
+    show = mcu_show(product, as_json=as_json, quiet=quiet)
+    simulator = McuSimulator(
+        transport,
+        show,
+        product,
+        options=options,
+        values=assignments(values),
+        moves=[parse_move(word, product, random) for word in moves],
+    )
+    prompt = Prompt(_commands(simulator), show)
+
+    async def main() -> int:
+        await lifetime.first_to_end(simulator.run(), prompt.run())
+        return 0
+
+    ctx.exit(lifetime.run(main()))
+
+
+def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
+    from sim.words import assignments, hex_bytes
+
+    role, driver = simulator.role, simulator.driver
+
+    def set_values(words: list[str]) -> None:
+        for name, value in assignments(words).items():
+            simulator.set_value(name, value)
+
+    def values(_words: list[str]) -> str:
+        return "\n".join(f"  {point.name} = {role.value(point.name)}" for point in simulator.product.points)
+
+    def provision(words: list[str]) -> None:
+        modes = {"softap": 1, "airlink": 2}
+        if len(words) != 1 or words[0] not in modes:
+            raise ValueError("the mode is softap or airlink")
+        role.provision(modes[words[0]], now=driver.now())
+        driver.wake()
+
+    def raw(words: list[str]) -> None:
+        role.send_raw(hex_bytes(words), now=driver.now())
+        driver.wake()
+
+    def asking(ask: Callable[..., None]) -> Command:
+        def command(_words: list[str]) -> None:
+            ask(now=driver.now())
+            driver.wake()
+
+        return command
+
+    return {
+        "set": ("set NAME=VALUE ...", "change values as the product would", set_values),
+        "values": ("values", "show all values", values),
+        "provision": ("provision softap|airlink", "have the module wait for router data", provision),
+        "reset": ("reset", "have the module forget router and bindings", asking(role.reset_module)),
+        "bind": ("bind", "open the bind window", asking(role.open_bind_window)),
+        "test": ("test", "start the production test", asking(role.start_test)),
+        "time": ("time", "ask for the network time", asking(role.ask_time)),
+        "info": ("info", "ask the module who it is", asking(role.ask_module_info)),
+        "restart": ("restart", "restart the module", asking(role.restart_module)),
+        "raw": ("raw HEX", "send raw data to the apps", raw),
+    }

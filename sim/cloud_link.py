@@ -1,0 +1,284 @@
+"""Drives a :class:`~gizserial.m2m.session.CloudSession` over real connections.
+
+The session decides everything; this opens sockets, moves bytes, keeps the time and stores the identity
+before anything that depends on it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import h11
+
+from gizserial.m2m.effects import CloseMqtt, Effect, IdentityChanged, OpenMqtt, SendMqtt
+from gizserial.m2m.http import HttpRequest
+from gizserial.m2m.identity import Identity
+from gizserial.m2m.session import CloudSession
+
+MAX_ANSWER: Final = 64 * 1024
+"""Largest HTTP answer that is taken, in bytes."""
+ANSWER_TIME: Final = 600.0
+"""Seconds after which a request is given up here; the session repeats it long before."""
+CONNECT_TRIES: Final = 3
+CONNECT_PAUSE: Final = 0.1
+"""Connect is tried 3 times, 100 ms apart (device-cloud.md §4)."""
+CONNECT_TIME: Final = 10.0
+"""Seconds for one attempt to connect, names included."""
+WRITE_LIMIT: Final = 256 * 1024
+"""Bytes that may wait for an MQTT server that does not read, before it counts as lost."""
+
+
+class Clock(Protocol):
+    """Monotonic seconds."""
+
+    def now(self) -> float:
+        """The time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+
+
+class CloudLink:
+    """One module's connections to its cloud.
+
+    :param store: Keeps an identity durably; called before what depends on it is sent.
+    :param on_effect: Told every effect that is not the link's own business, in order.
+    """
+
+    def __init__(
+        self,
+        session: CloudSession,
+        clock: Clock,
+        *,
+        store: Callable[[Identity], None],
+        on_effect: Callable[[Effect], None],
+    ) -> None:
+        self.session: Final = session
+        self._clock = clock
+        self._store = store
+        self._on_effect = on_effect
+        self._wake = asyncio.Event()
+        self._http: asyncio.Task[None] | None = None
+        self._mqtt: _MqttConnection | None = None
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled. The session must have been started."""
+        try:
+            while True:
+                self._wake.clear()
+                self.pump()
+                await self._wait()
+                self.session.handle_timeout(self._clock.now())
+        finally:
+            await self._close()
+
+    def wake(self) -> None:
+        """The session was told something: do what it wants now."""
+        self._wake.set()
+
+    async def _wait(self) -> None:
+        due = self.session.next_timeout()
+        timeout = None if due is None else max(0.0, due - self._clock.now())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+
+    def pump(self) -> None:
+        """Do everything that the session asks for, in order."""
+        while effects := self.session.effects():
+            for effect in effects:
+                self._do(effect)
+
+    def _do(self, effect: Effect) -> None:
+        if isinstance(effect, IdentityChanged):
+            self._store(effect.identity)
+            self._on_effect(effect)
+        elif isinstance(effect, HttpRequest):
+            self._request(effect)
+        elif isinstance(effect, OpenMqtt):
+            self._drop_mqtt()
+            self._mqtt = _MqttConnection(effect.host, effect.port, self)
+        elif isinstance(effect, SendMqtt):
+            if self._mqtt is not None:
+                self._mqtt.send(effect.data)
+        elif isinstance(effect, CloseMqtt):
+            self._drop_mqtt()
+        else:
+            self._on_effect(effect)
+
+    # --- HTTP
+
+    def _request(self, request: HttpRequest) -> None:
+        if not request.awaited:
+            task = asyncio.create_task(self._say_goodbye(request))
+            self._farewells.add(task)
+            task.add_done_callback(self._farewells.discard)
+            return
+        if self._http is not None:
+            self._http.cancel()
+        self._http = asyncio.create_task(self._fetch(request))
+
+    async def _fetch(self, request: HttpRequest) -> None:
+        try:
+            answer = await ask(request)
+        except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
+            self.session.http_failed(self._clock.now(), _reason(error))
+        else:
+            self.session.http_answer(answer.status, answer.body, self._clock.now(), request)
+        self.wake()
+
+    async def _say_goodbye(self, request: HttpRequest) -> None:
+        with contextlib.suppress(OSError, TimeoutError, h11.RemoteProtocolError):
+            await ask(request)
+
+    # --- MQTT, called by the connection
+
+    def mqtt_connected(self) -> None:
+        """The connection is there."""
+        self.session.mqtt_connected(self._clock.now())
+        self.pump()
+        self.wake()
+
+    def mqtt_data(self, data: bytes) -> None:
+        """Bytes came; what they ask for is done before anything else happens."""
+        self.session.mqtt_data(data, self._clock.now())
+        self.pump()
+        self.wake()
+
+    def mqtt_lost(self, reason: str) -> None:
+        """The connection is gone."""
+        self._mqtt = None
+        self.session.mqtt_lost(self._clock.now(), reason)
+        self.wake()
+
+    def _drop_mqtt(self) -> None:
+        if self._mqtt is not None:
+            self._mqtt.drop()
+            self._mqtt = None
+
+    async def _close(self) -> None:
+        self._drop_mqtt()
+        tasks = [task for task in (self._http, *self._farewells) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _MqttConnection:
+    """One TCP connection to the MQTT server."""
+
+    def __init__(self, host: str, port: int, link: CloudLink) -> None:
+        self._host, self._port, self._link = host, port, link
+        self._writer: asyncio.StreamWriter | None = None
+        self._task = asyncio.create_task(self._run())
+
+    def send(self, data: bytes) -> None:
+        if self._writer is None:
+            return
+        if self._writer.transport.get_write_buffer_size() > WRITE_LIMIT:
+            self._fail("the MQTT server does not read")
+            return
+        self._writer.write(data)
+
+    def drop(self) -> None:
+        """Close; nothing of it is reported any more."""
+        self._task.cancel()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _fail(self, reason: str) -> None:
+        self.drop()
+        self._link.mqtt_lost(reason)
+
+    async def _run(self) -> None:
+        try:
+            reader, writer = await _connect(self._host, self._port)
+        except (OSError, TimeoutError) as error:
+            self._link.mqtt_lost(_reason(error))
+            return
+        self._writer = writer
+        try:
+            self._link.mqtt_connected()
+            while data := await reader.read(4096):
+                self._link.mqtt_data(data)
+        except OSError as error:
+            self._fail(_reason(error))
+        else:
+            self._fail("the MQTT server closed the connection")
+        finally:
+            writer.close()
+
+
+async def ask(request: HttpRequest) -> Answer:
+    """Send one request on a connection of its own and read the answer.
+
+    :raises OSError: no connection.
+    :raises TimeoutError: no answer.
+    :raises h11.RemoteProtocolError: what came is not an HTTP answer, or is too large.
+    """
+    async with asyncio.timeout(ANSWER_TIME):
+        reader, writer = await _connect_patiently(request.server.host, request.server.port)
+        try:
+            writer.write(request.raw)
+            await writer.drain()
+            return await _read_answer(request.method, reader)
+        finally:
+            writer.close()
+
+
+async def _read_answer(method: str, reader: asyncio.StreamReader) -> Answer:
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER)
+    # The request went out byte for byte as the module makes it; h11 only has to know that there was one.
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+    connection.send(h11.EndOfMessage())
+    status, body = 0, bytearray()
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(4096))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MAX_ANSWER:
+                raise h11.RemoteProtocolError(f"the answer is longer than {MAX_ANSWER} bytes")
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, bytes(body))
+        elif isinstance(event, h11.ConnectionClosed):
+            raise h11.RemoteProtocolError("the connection was closed before the answer")
+
+
+async def _connect_patiently(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    for _ in range(CONNECT_TRIES - 1):
+        try:
+            return await _connect(host, port)
+        except OSError:
+            await asyncio.sleep(CONNECT_PAUSE)
+    return await _connect(host, port)
+
+
+async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async with asyncio.timeout(CONNECT_TIME):
+        reader, writer = await asyncio.open_connection(host, port)
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return reader, writer
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        # asyncio's time-outs have neither number nor text.
+        return error.strerror or str(error) or "no answer in time"
+    return str(error)

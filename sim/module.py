@@ -1,0 +1,324 @@
+"""A simulated Wi-Fi module: the role on a port, its network, and the bridge to a cloud."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gizserial.commands import Role
+from gizserial.endpoint import QueueFullError
+from gizserial.events import (
+    AccessPointGiven,
+    BindWindowOpened,
+    Booted,
+    Event,
+    HandshakeDone,
+    HandshakeFailed,
+    ModuleAsked,
+    P0Acked,
+    P0Failed,
+    ProductionTestStarted,
+    ProvisioningEnded,
+    ProvisioningStarted,
+    Rebooting,
+    ReportReceived,
+    RequestFailed,
+    ResetRequested,
+    RestartRequested,
+)
+from gizserial.io.base import Back, LineEvent, Lost, Notice, Overflow, Transport
+from gizserial.io.driver import Driver, MonotonicClock
+from gizserial.m2m.effects import (
+    AppCount,
+    ClockSet,
+    CloudConnected,
+    CloudLost,
+    Effect,
+    FirmwareOffer,
+    IdentityChanged,
+    LoginRefused,
+    P0Received,
+    Rejected,
+    Trace,
+)
+from gizserial.m2m.http import Server
+from gizserial.m2m.identity import Identity
+from gizserial.m2m.requests import Versions
+from gizserial.m2m.session import CloudSession
+from gizserial.module import ModuleRole, Phase
+from gizserial.module_options import ModuleOptions
+from gizserial.p0 import P0Codec
+from gizserial.product import Product
+from sim.lifetime import first_to_end
+from sim.network import Network, Surroundings
+from sim.show import Show
+from sim.state import StateFile
+
+if TYPE_CHECKING:
+    from sim.cloud_link import CloudLink
+
+_NO_SECRET: Final = "0" * 32
+"""What an MCU without a product secret sends in its place."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalRequest:
+    """A P0 of ours, typed at the prompt."""
+
+    what: str
+
+
+class ModuleSimulator:
+    """Plays the module until stopped.
+
+    :param product: Decodes data points; without it they pass through all the same.
+    :param server: HTTP API of the cloud; None: no cloud.
+    :param state_dir: Where the identity is kept; None: a new device each time.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        show: Show,
+        *,
+        mac: str,
+        options: ModuleOptions | None = None,
+        product: Product | None = None,
+        server: Server | None = None,
+        state_dir: Path | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self.show = show
+        self.product = product
+        self.p0: Final = P0Codec(product)
+        self._clock = MonotonicClock()
+        self.role: Final = ModuleRole(options, mac=mac)
+        self.driver: Final = Driver(
+            self.role, transport, on_event=self._event, on_line=self._line, clock=self._clock
+        )
+        self.around: Final = Surroundings(
+            network or Network(),
+            self.role,
+            now=self.driver.now,
+            done=self.driver.wake,
+            router_changed=self._router_changed,
+        )
+        self._state = StateFile(state_dir, mac, told=self._say) if state_dir is not None else None
+        self.session: CloudSession | None = None
+        self._link: CloudLink | None = None
+        if server is not None:
+            self._use_cloud(server, mac)
+
+    def _use_cloud(self, server: Server, mac: str) -> None:
+        from sim.cloud_link import CloudLink
+
+        identity = self._state.load() if self._state is not None else None
+        if identity is None or identity.mac != mac:
+            identity = Identity(mac=mac)
+        options = self.role.options
+        self.session = CloudSession(
+            identity,
+            server,
+            entropy=os.urandom,
+            module=Versions(options.hard_ver, options.soft_ver),
+        )
+        self._link = CloudLink(self.session, self._clock, store=self._store, on_effect=self._effect)
+
+    async def run(self) -> None:
+        """Open the port, tell that it is open, play until cancelled.
+
+        :raises TransportError: the port cannot be opened.
+        """
+        async with self.driver:
+            transport = self.driver.transport
+            self.show.ready(port=transport.other_end or transport.name)
+            if self._link is not None:
+                await first_to_end(self.driver.wait(), self._link.run())
+            else:
+                await self.driver.wait()
+
+    def stop(self) -> None:
+        """Nothing more is to happen."""
+        self.around.cancel()
+        self.driver.stop()
+
+    @property
+    def has_cloud(self) -> bool:
+        """It bridges to a cloud."""
+        return self.session is not None
+
+    # --- what a person asks for
+
+    def send_p0(self, p0: bytes, what: str) -> None:
+        """Send a P0 of our own.
+
+        :raises QueueFullError: the MCU does not answer, or too many wait.
+        """
+        self.role.send_p0(p0, now=self.driver.now(), token=LocalRequest(what))
+        self.driver.wake()
+
+    # --- the serial line
+
+    def _line(self, event: LineEvent) -> None:
+        if isinstance(event, Back):
+            self._say("the line is up")
+        elif isinstance(event, Lost):
+            self._say(f"the line is down: {event.reason}")
+            self.around.cancel()
+        elif isinstance(event, Overflow):
+            self._say(f"the MCU does not read: {event.dropped} bytes were dropped")
+        elif isinstance(event, Notice):
+            self._say(event.text)
+
+    def _event(self, event: Event) -> None:
+        now = self.driver.now()
+        if self.show.line_event(event, now):
+            return
+        if isinstance(event, ReportReceived):
+            if self.session is not None:
+                self.session.publish_report(event.p0, now)
+        elif isinstance(event, P0Acked | P0Failed):
+            self._answered(event, now)
+        elif isinstance(event, HandshakeDone):
+            self._met(event, now)
+        elif isinstance(event, ResetRequested):
+            self._say("reset by the MCU: router, did and bindings are forgotten")
+            if self.session is not None:
+                self.session.reset(now)
+            self.around.forget()
+        elif isinstance(event, Rebooting):
+            self._say(f"the module reboots: {event.reason}")
+            self.around.cancel()
+            self.role.set_router(False, now=now)
+            if self.session is not None:
+                self.session.stop(now, "the module reboots")
+        elif isinstance(event, Booted):
+            if self.session is not None:
+                self.session.start(now)
+        elif isinstance(event, ProvisioningStarted):
+            self._say(f"provisioning ({event.mode}): waiting for router data")
+            self.around.provisioning()
+        elif isinstance(event, AccessPointGiven):
+            self._say(f"router data given: {event.ssid}")
+            self.around.join()
+        else:
+            self._told(event)
+        self._wake_link()
+
+    def _told(self, event: Event) -> None:
+        if isinstance(event, HandshakeFailed):
+            self._say(f"the MCU did not say who it is ({event.attempt} of {event.of}): {event.reason}")
+        elif isinstance(event, ProvisioningEnded):
+            self._say("provisioning ended: nobody gave router data")
+        elif isinstance(event, BindWindowOpened):
+            self._say(
+                f"bind window open for {event.seconds} s" if event.seconds else "binding is always open"
+            )
+        elif isinstance(event, ProductionTestStarted):
+            self._say("production test started")
+        elif isinstance(event, RestartRequested):
+            self._say("restart asked for by the MCU")
+        elif isinstance(event, ModuleAsked):
+            self._say(f"the MCU asked: {event.name}")
+        elif isinstance(event, RequestFailed):
+            self._say(f"no ack from the MCU: {event.reason}")
+
+    def _met(self, event: HandshakeDone, now: float) -> None:
+        info = event.info
+        self._say(
+            f"the MCU is product {info.product_key[:8]}…, hardware {info.hard_ver}, software {info.soft_ver}"
+        )
+        if self.product is not None and self.product.product_key != info.product_key:
+            self._say("its product key is not that of the definition given with -p: values may be wrong")
+        if self.session is not None:
+            secret = info.product_secret if info.product_secret not in {None, "", _NO_SECRET} else None
+            self.session.product(
+                info.product_key, now, product_secret=secret, mcu=Versions(info.hard_ver, info.soft_ver)
+            )
+        self.around.booted()
+
+    def _answered(self, event: P0Acked | P0Failed, now: float) -> None:
+        token = event.token
+        if isinstance(token, P0Received) and self.session is not None:
+            if isinstance(event, P0Acked):
+                self.session.answer(token, event.p0, now)
+            else:
+                self.session.no_answer(token, now)
+        elif isinstance(token, LocalRequest) and isinstance(event, P0Failed):
+            self._say(f"{token.what}: {event.reason}")
+
+    # --- the cloud
+
+    def _router_changed(self, up: bool) -> None:
+        if self.session is not None:
+            now = self.driver.now()
+            if up:
+                self.session.router_up(now)
+            else:
+                self.session.router_down(now)
+            self._wake_link()
+
+    def _store(self, identity: Identity) -> None:
+        if self._state is not None:
+            self._state.store(identity)
+
+    def _effect(self, effect: Effect) -> None:
+        now = self.driver.now()
+        if isinstance(effect, P0Received):
+            self._relay(effect, now)
+        elif isinstance(effect, CloudConnected):
+            self._say("cloud connected")
+            self.role.set_cloud(True, now=now)
+        elif isinstance(effect, CloudLost):
+            self._say(f"cloud lost: {effect.reason}")
+            self.role.set_cloud(False, now=now)
+        elif isinstance(effect, ClockSet):
+            self.role.set_time(effect.server_ts, now=now)
+        elif isinstance(effect, AppCount):
+            self.role.set_apps(effect.count, now=now)
+        elif isinstance(effect, IdentityChanged):
+            if effect.identity.did:
+                self._say(f"registered: did {effect.identity.did}", did=effect.identity.did)
+        elif isinstance(effect, Rejected):
+            if effect.code is not None and effect.code != 9500:
+                self._say(f"the cloud refused {effect.purpose.value}: {effect.code} {effect.message}")
+        elif isinstance(effect, LoginRefused):
+            self._say(f"the cloud refused the login (CONNACK {effect.code})")
+        elif isinstance(effect, FirmwareOffer):
+            self._say(f"the cloud offers firmware {effect.soft_version}")
+        elif isinstance(effect, Trace):
+            self._say(effect.text)
+        self.driver.wake()
+
+    def _relay(self, request: P0Received, now: float) -> None:
+        try:
+            self.role.send_p0(request.payload, now=now, token=request)
+        except QueueFullError as error:
+            self._say(f"a control of {request.client} was dropped: {error}")
+            if self.session is not None:
+                self.session.no_answer(request, now)
+
+    def _wake_link(self) -> None:
+        if self._link is not None:
+            self._link.pump()
+            self._link.wake()
+
+    def _say(self, text: str, **facts: str) -> None:
+        self.show.said(self.driver.now(), text, **facts)
+
+    def know_time(self) -> None:
+        """Take the time of this machine for the network's."""
+        self.role.set_time(time.time(), now=self.driver.now())
+
+    @property
+    def running(self) -> bool:
+        """The MCU has answered the handshake."""
+        return self.role.phase is Phase.RUN
+
+
+def module_show(product: Product | None, *, as_json: bool, quiet: bool) -> Show:
+    """What a module shows."""
+    return Show(Role.MODULE, product, as_json=as_json, quiet=quiet)
