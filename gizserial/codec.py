@@ -16,10 +16,11 @@ from gizserial.commands import (
     FrameSpec,
     Role,
 )
+from gizserial.datapoints import Raw
 from gizserial.errors import BodyError
 from gizserial.framing import Frame
 from gizserial.p0 import P0, P0Codec, take_sub_device
-from gizserial.product import Product
+from gizserial.product import DataPoint, Product
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class Codec:
     def __init__(self, product: Product | None = None) -> None:
         self.product: Final = product
         self.p0: Final = P0Codec(product)
+        points = product.points if product is not None else ()
+        self._readers: Final = {point.name: _Reader(point) for point in points}
 
     def decode(self, frame: Frame, direction: Direction | None = None) -> Message:
         """What the frame says. Never raises: a body that is too short is the message's ``error``.
@@ -133,10 +136,11 @@ class Codec:
         if fields:
             message.fields = fields
         if p0.raw is not None and self.product is not None:
-            points = self.product.by_name
-            message.attrs = {name: points[name].value(raw) for name, raw in p0.raw.items()}
+            attrs: dict[str, Any] = {}
             for name, raw in p0.raw.items():
-                message.warnings += points[name].warnings(raw)
+                attrs[name], warnings = self._readers[name].read(raw)
+                message.warnings += warnings
+            message.attrs = attrs
 
     @staticmethod
     def _tail(payload: bytes, end: int, message: Message) -> None:
@@ -145,6 +149,26 @@ class Codec:
             what = "1 byte" if extra == 1 else f"{extra} bytes"
             after = "after the last field" if end else "on a frame without body"
             message.warnings.append(f"{what} {after} ignored")
+
+
+class _Reader:
+    """Raw values of one point → value and warnings, remembered: the same few come over and over."""
+
+    LIMIT: Final = 4096
+
+    def __init__(self, point: DataPoint) -> None:
+        self._point = point
+        self._known: dict[int, tuple[Any, list[str]]] = {}
+
+    def read(self, raw: Raw) -> tuple[Any, list[str]]:
+        if not isinstance(raw, int):
+            return self._point.value(raw), self._point.warnings(raw)
+        known = self._known.get(raw)
+        if known is None:
+            known = self._point.value(raw), self._point.warnings(raw)
+            if len(self._known) < self.LIMIT:
+                self._known[raw] = known
+        return known
 
 
 def sender_of(direction: Direction) -> Role:

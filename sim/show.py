@@ -11,7 +11,7 @@ import click
 
 from gizserial.codec import Codec
 from gizserial.commands import Role
-from gizserial.describe import Described, describe, headline, to_json
+from gizserial.describe import Described, describe, headline, json_line, to_json
 from gizserial.events import BadFrameReceived, Event, FrameReceived, FrameSent, NoiseReceived
 from gizserial.framing import Item
 from gizserial.product import Product
@@ -47,7 +47,7 @@ class Show:
     def ready(self, **addresses: str) -> None:
         """Everything is open: the one line that scripts wait for."""
         text = json.dumps(addresses, ensure_ascii=False)
-        self.write(self._line({"kind": "ready", **addresses}) if self._as_json else f"ready {text}")
+        self.write(json_line({"kind": "ready", **addresses}) if self._as_json else f"ready {text}")
         early, self._early = self._early or [], None
         for line in early:
             self.write(line)
@@ -57,7 +57,7 @@ class Show:
         if self._quiet:
             return
         members = {"kind": "event", "t": round(now, 6), "text": text, **facts}
-        self._put(self._line(members) if self._as_json else f"{now:10.3f}  {text}")
+        self._put(json_line(members) if self._as_json else f"{now:10.3f}  {text}")
 
     def line_event(self, event: Event, now: float) -> bool:
         """Show what an event says of the line; whether it said anything."""
@@ -82,7 +82,7 @@ class Show:
             return
         described = describe(item, self._codec, t=round(now, 6), direction=sender.direction)
         if self._as_json:
-            self._put(self._line(to_json(described)))
+            self._put(json_line(to_json(described)))
         else:
             self._put(f"{now:10.3f}  {_ARROWS[sender.direction]}  {self._text(described)}{suffix}")
 
@@ -96,7 +96,3 @@ class Show:
             self.write(line)
         else:
             self._early.append(line)
-
-    @staticmethod
-    def _line(members: dict[str, Any]) -> str:
-        return json.dumps(members, ensure_ascii=False, separators=(",", ":"))

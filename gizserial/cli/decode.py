@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -33,21 +33,25 @@ def decode(
     anything was not a good frame.
     """
     from gizserial.codec import Codec
-    from gizserial.describe import render, to_json
+    from gizserial.describe import json_line, render, to_json
     from gizserial.streams import describe_records
 
     codec = Codec(product)
+    out = sys.stdout
     bad = False
     first = True
     for stream in read_inputs(inputs):
+        live = stream.name == "-" or out.isatty()  # somebody waits for each line
         if len(inputs) > 1 and not as_json:
-            click.echo(f"{'' if first else chr(10)}== {stream.name}")
+            out.write(f"{'' if first else chr(10)}== {stream.name}\n")
         for described in describe_records(stream.records, codec, lenient=not strict):
             bad = bad or described.message is None or described.message.error is not None
             if as_json:
-                click.echo(json.dumps(to_json(described), ensure_ascii=False, separators=(",", ":")))
+                out.write(json_line(to_json(described)) + "\n")
             else:
-                click.echo(("" if first else "\n") + render(described))
+                out.write(("" if first else "\n") + render(described) + "\n")
+            if live:
+                out.flush()
             first = False
     if bad:
         ctx.exit(FINDING)
