@@ -276,7 +276,7 @@ class ModuleProtocol(H11Protocol):
             ErrorAnswer(ErrorCode.FORM_INVALID, "form invalid: no HTTP request", status)
         )
         with contextlib.suppress(h11.LocalProtocolError):  # nothing can be said any more
-            head = h11.Response(status_code=status, headers=response.raw_headers, reason="Bad Request")
+            head = h11.Response(status_code=400, headers=response.raw_headers, reason="Bad Request")
             for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
@@ -371,7 +371,8 @@ class HttpServer:
                 self._host,
                 self._port,
             )
-        except (OSError, OverflowError) as error:
+        # A port above 65535 overflows; a name with an empty label cannot be encoded.
+        except (OSError, OverflowError, UnicodeError) as error:
             raise AddressError(self._sentence(error)) from error
 
     async def stop(self) -> None:
@@ -398,10 +399,10 @@ class HttpServer:
     def _connections(self) -> list[ModuleProtocol]:
         return [one for one in self._state.connections if isinstance(one, ModuleProtocol)]
 
-    def _sentence(self, error: OSError | OverflowError) -> str:
+    def _sentence(self, error: Exception) -> str:
         place = f"{self._host}:{self._port}"
         code = error.errno if isinstance(error, OSError) else None
-        if code in {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", None)}:
+        if code in {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}:
             return (
                 f"port {self._port} of {self._host} is in use by another program; choose another one with"
                 f" {self._option} {self._host}:PORT (port 0 takes any free one)"
