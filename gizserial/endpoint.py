@@ -108,6 +108,8 @@ class Endpoint:
         self._frame_began = float("-inf")
         self._last_command: tuple[Frame, float] | None = None
         self._last_ack: Frame | None = None
+        self._copies = 0
+        """Copies of the last command that came before it was acked."""
         self._received = self._sent = 0
         self._up = False
         self._now = float("-inf")
@@ -123,6 +125,7 @@ class Endpoint:
         self._out.clear()
         self._later.clear()
         self._last_command = self._last_ack = None
+        self._copies = 0
 
     def abandon(self, reason: str) -> None:
         """Give up every request of ours."""
@@ -145,7 +148,7 @@ class Endpoint:
             return True
         if self.options.refuse_while_waiting and not self.idle:
             return False
-        return len(self._queue) < self.options.queue_depth
+        return self._outstanding is None or len(self._queue) < self.options.queue_depth
 
     # --- sending
 
@@ -160,12 +163,12 @@ class Endpoint:
         self._now = max(self._now, now)
         if self.options.refuse_while_waiting and not self.idle:
             raise QueueFullError("the line is busy: a request is waiting for its ack")
-        if self.options.replace_outstanding:
-            self.abandon("replaced by a newer request")
-        if len(self._queue) >= self.options.queue_depth:
-            raise QueueFullError(f"{len(self._queue)} requests wait already, no more are taken")
         frame = Frame(command, self._sn, payload, flags)
         frame.encode()
+        if self.options.replace_outstanding:
+            self.abandon("replaced by a newer request")
+        if not self.has_room:
+            raise QueueFullError(f"{len(self._queue)} requests wait already, no more are taken")
         self._count_sn()
         request = Request(frame, token)
         self._queue.append(request)
@@ -181,9 +184,12 @@ class Endpoint:
         """Answer a command of the peer: id plus one, same sn (serial.md §1.4)."""
         self._now = max(self._now, now)
         answer = Frame(frame.command + 1, frame.sn, payload, flags)
+        copies = 0
         if self._last_command is not None and self._last_command[0] is frame:
             self._last_ack = answer
-        self._answer(answer, now)
+            copies, self._copies = self._copies, 0
+        for _ in range(1 + copies):
+            self._answer(answer, now)
 
     def _answer(self, answer: Frame, now: float) -> None:
         if self.options.never_answers:
@@ -196,6 +202,8 @@ class Endpoint:
     def notice(self, sn: int, code: int, *, now: float) -> None:
         """Tell the peer that a frame with this sn was illegal; never acked (§4.9)."""
         self._now = max(self._now, now)
+        if self._last_command is not None and self._last_command[0].sn == sn and self._last_ack is None:
+            self._last_command = None  # it was not carried out: when it comes again it is looked at again
         command = (
             Command.ILLEGAL_FRAME_FROM_MODULE if self.role is Role.MODULE else Command.ILLEGAL_FRAME_FROM_MCU
         )
@@ -224,8 +232,10 @@ class Endpoint:
         wire = frame.encode(escape=not (self.options.unstuffed_ack and plain_ack))
         nth = self.options.bad_checksum_every_nth
         if nth and self._sent % nth == 0:
-            last = wire[-1] ^ 0x5A if wire[-2:] != b"\xff\x55" else 0x00
-            wire = wire[:-1] + bytes((last if last != 0xFF else 0x01,))
+            escaped = wire.endswith(b"\xff\x55")
+            last = 0x00 if escaped else wire[-1] ^ 0x5A
+            # Both bytes of an escaped checksum go: a bare FF left in place would still be a good one (§1.7).
+            wire = wire[: -2 if escaped else -1] + bytes((last if last != 0xFF else 0x01,))
         return wire
 
     # --- receiving
@@ -235,6 +245,7 @@ class Endpoint:
         self._now = max(self._now, now)
         self._up = True
         self._framer = self._new_framer()
+        self._out = deque(entry for entry in self._out if entry[1])  # answers to the line as it was
         return self._take()
 
     def connection_lost(self, *, now: float) -> list[Event]:
@@ -284,18 +295,28 @@ class Endpoint:
         elif spec.is_ack:
             self._match(frame)
         elif self._is_duplicate(frame, now):
-            self._events.append(DuplicateReceived(frame))
-            if self._last_ack is not None:
-                self._answer(self._last_ack, now)
+            self._duplicate(frame, now)
         else:
-            self._last_command, self._last_ack = (frame, now), None
+            self._last_command, self._last_ack, self._copies = (frame, now), None, 0
             self._events.append(CommandReceived(frame))
 
     def _is_duplicate(self, frame: Frame, now: float) -> bool:
         if not self.options.dedup or self._last_command is None:
             return False
         last, when = self._last_command
-        return last == frame and now - when <= self.options.dedup_window
+        # The peer begins to wait when its frame has left: a long frame takes its time once more.
+        window = self.options.dedup_window + len(frame.wire) * self.options.byte_time
+        return last == frame and now - when <= window
+
+    def _duplicate(self, frame: Frame, now: float) -> None:
+        """The window begins anew: the next copy comes one wait after this one."""
+        self._events.append(DuplicateReceived(frame))
+        if self._last_command is not None:
+            self._last_command = (self._last_command[0], now)
+        if self._last_ack is not None:
+            self._answer(self._last_ack, now)
+        else:
+            self._copies += 1  # it came in one chunk with the first
 
     def _match(self, ack: Frame) -> None:
         waiting = self._outstanding
