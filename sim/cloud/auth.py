@@ -1,0 +1,82 @@
+"""Who may log in at the MQTT server, and as what (device-cloud.md §7.1, §12.3).
+
+A module's client id and user name are its did. An app's client id is its own, its user name the did of the
+device that it speaks to; the passcode is the password of both, because who knows it has bound the device. The
+documents do not say how apps log in: this is a ruling of ours (docs/design.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+from gizserial.m2m.mqtt31 import Connect, ConnectCode
+from gizserial.m2m.topics import MAX_CLIENT, Identity, Party
+from sim.cloud.events import Adopted, Event
+from sim.cloud.store import Store
+
+MAX_DEVICE_CLIENT: Final = 64
+"""Longest client id of a device that is looked at, in characters."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Login:
+    """A client that was let in."""
+
+    client_id: str
+    did: str
+    """The device that it is, or that it speaks to."""
+    identity: Identity
+
+    @property
+    def party(self) -> Literal["device", "app"]:
+        """What it is."""
+        return "device" if self.identity.party is Party.DEVICE else "app"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A client that was not."""
+
+    code: ConnectCode
+    reason: str
+
+
+class Gate:
+    """Checks CONNECT packets before any broker sees them.
+
+    :param adopt: Let in unknown dids and remember them.
+    """
+
+    def __init__(self, store: Store, *, adopt: bool, told: Callable[[Event], None]) -> None:
+        self._store, self._adopt, self._told = store, adopt, told
+
+    def check(self, connect: Connect) -> Login | Refusal:
+        """Who this is, or why it may not come in."""
+        client = connect.client_id
+        if not client or len(client) > MAX_DEVICE_CLIENT or any(char in client for char in "+#/\0"):
+            return Refusal(ConnectCode.BAD_CLIENT_ID, "the client id is empty or cannot be part of a topic")
+        did = connect.user or ""
+        try:
+            passcode = (connect.password or b"").decode("ascii")
+        except UnicodeDecodeError:
+            return Refusal(ConnectCode.BAD_CREDENTIALS, "the passcode is not text")
+        if not did or not passcode:
+            return Refusal(ConnectCode.BAD_CREDENTIALS, "did or passcode is missing")
+        device = self._store.device(did)
+        if device is None:
+            if not self._adopt or client != did or len(did) > MAX_CLIENT or not did.isalnum():
+                return Refusal(ConnectCode.BAD_CREDENTIALS, "no device with this did has registered here")
+            device = self._store.adopt(did, passcode, time.time())
+            self._told(Adopted(at=time.time(), did=did))
+        if not self._store.check_login(did, passcode):
+            return Refusal(ConnectCode.BAD_CREDENTIALS, "the passcode is wrong")
+        if client == did:
+            return Login(client, did, Identity.device(did, device.product_key))
+        if len(client) > MAX_CLIENT:
+            return Refusal(
+                ConnectCode.BAD_CLIENT_ID, f"the client id of an app has at most {MAX_CLIENT} characters"
+            )
+        return Login(client, did, Identity.app(client, [did]))

@@ -1,0 +1,104 @@
+"""What an embedded cloud is told when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Final, Self
+
+from sim.cloud.errors import AddressError
+from sim.cloud.pacing import Pace
+from sim.cloud.products import CloudProduct
+
+DEFAULT_HTTP: Final = "127.0.0.1:8080"
+DEFAULT_MQTT: Final = "127.0.0.1:1883"
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+_ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:/\[\]]*)):(?P<port>\d{1,5})")
+_HOST: Final = re.compile(r"[0-9A-Za-z._:-]{1,99}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """``HOST:PORT``. No host means this machine only; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``HOST:PORT``, ``:PORT`` or ``[IPV6]:PORT``.
+
+        :raises AddressError: when it is none.
+        """
+        match = _ADDRESS.fullmatch(text.strip())
+        if match is None or int(match["port"]) > 65535:
+            raise AddressError(
+                f"{text!r} is no address; write HOST:PORT, for example 127.0.0.1:8080 (port 0: any free one)"
+            )
+        return cls(match["six"] or match["host"] or "127.0.0.1", int(match["port"]))
+
+    @property
+    def is_wildcard(self) -> bool:
+        """It stands for every address of this machine."""
+        return self.host in _WILDCARDS
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Advertised:
+    """What devices are told instead of the address under which they reached us."""
+
+    host: str
+    port: int | None = None
+    """Port of the MQTT server; None for the one that it has."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``HOST`` or ``HOST:PORT``.
+
+        :raises AddressError: when a field module would not survive it.
+        """
+        host, port = text.strip(), None
+        match = _ADDRESS.fullmatch(host)
+        if match is not None:
+            host, port = match["six"] or match["host"], int(match["port"])
+        if not _HOST.fullmatch(host) or (port is not None and not 0 < port < 65536):
+            raise AddressError(
+                f"{text!r} cannot be told to devices; write HOST or HOST:PORT with at most 99 characters"
+            )
+        return cls(host, port)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CloudConfig:
+    """Where the cloud listens, what it knows, and how strict it is.
+
+    :raises AddressError: for an address that is none.
+    """
+
+    http: str = DEFAULT_HTTP
+    mqtt: tuple[str, ...] = (DEFAULT_MQTT,)
+    auto_ports: bool = False
+    """Take any free port where the wanted one is in use."""
+    data: Path | None = None
+    """Directory of the database; None keeps everything in memory."""
+    products: tuple[CloudProduct, ...] = ()
+    strict_products: bool = False
+    """Only the configured products may register. Otherwise any product key may: this is a bench."""
+    advertise: str | None = None
+    """``HOST[:PORT]`` that devices are told; None is the address under which they reached us."""
+    adopt: bool = False
+    """Take over devices that log in with an unknown did (device-cloud.md §12.3)."""
+    pace: Pace = dataclasses.field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
+        for text in (self.http, *self.mqtt):
+            Address.parse(text)
+        if not self.mqtt:
+            raise AddressError("at least one MQTT address is needed")
+        if self.advertise is not None:
+            Advertised.parse(self.advertise)

@@ -1,0 +1,177 @@
+"""What the embedded cloud tells those who watch it.
+
+Each event is a frozen dataclass; ``at`` is UTC in seconds. Nothing in it is secret: passcodes and product
+secrets never leave the store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeAlias
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Registered(_Event):
+    """A device got its did; ``new`` when it is the first time for this mac and product."""
+
+    did: str
+    mac: str
+    product_key: str
+    new: bool
+    is_reset: bool
+    """First registration after a reset: its bindings are void."""
+    secure: bool
+    """With the product secret (G2)."""
+    random_code: str | None = None
+    """By which an app finds the device it has just brought on line (device-cloud.md §5.4)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted(_Event):
+    """An unknown device logged in and was taken over with its did and passcode."""
+
+    did: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Provisioned(_Event):
+    """A device asked where the MQTT server is, and what time it is."""
+
+    did: str
+    host: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VersionReported(_Event):
+    """A device named its versions while it asked for firmware."""
+
+    did: str
+    firmware_type: int
+    """1 module, 2 MCU."""
+    hard_version: str
+    soft_version: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Unregistered(_Event):
+    """A device was reset: whoever had bound it has it no more. Its did stays its own."""
+
+    did: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Online(_Event):
+    """A device has an MQTT session with all its subscriptions."""
+
+    did: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Offline(_Event):
+    """The session of a device that was online has ended."""
+
+    did: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRefused(_Event):
+    """A CONNECT was refused with ``code``."""
+
+    client_id: str
+    code: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AppOnline(_Event):
+    """An app has an MQTT session for this device."""
+
+    did: str
+    client: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AppOffline(_Event):
+    """An app's session has ended."""
+
+    did: str
+    client: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request(_Event):
+    """An app's 0090 or 0093 has just been sent to the device."""
+
+    did: str
+    client: str
+    command: int
+    sn: int | None
+    p0: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(_Event):
+    """A device acknowledged a 0093 (0094)."""
+
+    did: str
+    client: str
+    sn: int
+    p0: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Report(_Event):
+    """P0 of a device for everybody: a report, the answer to a read, or raw data (0091)."""
+
+    did: str
+    p0: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleLog(_Event):
+    """A line that a module wrote into its log in the cloud (G3)."""
+
+    did: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped(_Event):
+    """A message that was not passed on, and why."""
+
+    did: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(_Event):
+    """One sentence for the user."""
+
+    text: str
+
+
+Event: TypeAlias = (
+    Registered
+    | Adopted
+    | Provisioned
+    | VersionReported
+    | Unregistered
+    | Online
+    | Offline
+    | LoginRefused
+    | AppOnline
+    | AppOffline
+    | Request
+    | Answer
+    | Report
+    | ModuleLog
+    | Dropped
+    | Notice
+)

@@ -1,0 +1,264 @@
+"""What the cloud knows of the devices right now, and what it asks them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from gizserial.m2m import frames, topics
+from gizserial.m2m.frames import BusinessFrame
+from gizserial.m2m.mqtt31 import Publish
+from gizserial.m2m.topics import TopicKind
+from gizserial.p0 import Action
+from sim.cloud.device import LastData
+from sim.cloud.errors import DeviceOffline, NoAnswer, UnknownDevice
+from sim.cloud.events import (
+    Answer,
+    AppOffline,
+    AppOnline,
+    Event,
+    ModuleLog,
+    Offline,
+    Online,
+    Report,
+    Request,
+)
+from sim.cloud.pacing import Outgoing
+from sim.cloud.store import Store
+
+if TYPE_CHECKING:
+    from sim.cloud.mqtt_front import ClientConnection
+
+CLIENT: Final = "gizsim-cloud"
+"""Client id of the cloud's own requests."""
+SN_MAX: Final = 2**31 - 1
+"""[V4] reads the sn as a signed number (R11)."""
+ANSWER_TIME: Final = 3.0
+"""Seconds that a device has for its 0094 (§12.3)."""
+MAX_LOG: Final = 4096
+
+
+class Hub:
+    """Who is on line, what they reported last, and requests that wait for an answer."""
+
+    def __init__(self, store: Store) -> None:
+        self.store: Final = store
+        self._observers: list[Callable[[Event], None]] = []
+        self._devices: dict[str, ClientConnection] = {}
+        self._subscriptions: dict[ClientConnection, set[str]] = {}
+        self._online: set[str] = set()
+        self._apps: dict[str, set[ClientConnection]] = {}
+        self._waiting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+        self._reading: dict[str, list[asyncio.Future[bytes]]] = {}
+        self._sn = 0
+
+    # --- observers
+
+    def subscribe(self, observer: Callable[[Event], None]) -> Callable[[], None]:
+        """Have a function told every event; gives the function that ends it."""
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    def tell(self, event: Event) -> None:
+        """Tell every observer."""
+        for observer in list(self._observers):
+            observer(event)
+
+    # --- what may be asked
+
+    def is_online(self, did: str) -> bool:
+        """The device has an MQTT session with all its subscriptions (§9.5)."""
+        return did in self._online
+
+    @property
+    def online(self) -> frozenset[str]:
+        """The devices that are on line."""
+        return frozenset(self._online)
+
+    def last_report(self, did: str) -> LastData | None:
+        """The device's last report, also of an earlier run (:raises UnknownDevice: no such device)."""
+        device = self.store.device(did)
+        if device is None:
+            raise UnknownDevice(did)
+        return device.last_report
+
+    async def control(self, did: str, p0: bytes, *, timeout: float = ANSWER_TIME) -> bytes:  # noqa: ASYNC109 - part of the protocol
+        """Send a P0 as 0093 and wait for its 0094; gives the P0 in it, usually empty.
+
+        :raises UnknownDevice: no such device.
+        :raises DeviceOffline: it has no session.
+        :raises NoAnswer: no 0094 in time.
+        """
+        connection = self._connection(did)
+        self._sn = self._sn % SN_MAX + 1
+        key = did, self._sn
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        frame = BusinessFrame(frames.CONTROL_ACKED, p0, self._sn)
+        connection.send(Publish(topics.app2dev(did, CLIENT), frame.encode()))
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise NoAnswer(did, f"device {did} did not acknowledge within {timeout:g} s") from None
+        finally:
+            del self._waiting[key]
+
+    async def read(self, did: str, p0: bytes = b"\x02", *, timeout: float = ANSWER_TIME) -> bytes:  # noqa: ASYNC109 - part of the protocol
+        """Send a read as 0090 and wait for the status that follows as 0091.
+
+        :param p0: The read's P0; a variable-length product has another one.
+        """
+        connection = self._connection(did)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._reading.setdefault(did, []).append(future)
+        frame = BusinessFrame(frames.CONTROL, p0)
+        connection.send(Publish(topics.app2dev(did, CLIENT), frame.encode()))
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise NoAnswer(did, f"device {did} did not answer the read within {timeout:g} s") from None
+        finally:
+            self._reading[did].remove(future)
+
+    def _connection(self, did: str) -> ClientConnection:
+        if self.store.device(did) is None:
+            raise UnknownDevice(did)
+        if did not in self._online:
+            raise DeviceOffline(did)
+        return self._devices[did]
+
+    # --- told by the front
+
+    def connected(self, connection: ClientConnection) -> None:
+        """A client has logged in."""
+        login = connection.login
+        if login is not None and login.party == "device":
+            self._devices[login.did] = connection
+            self.store.touch(login.did, time.time(), address=connection.peer[0])
+        self._subscriptions[connection] = set()
+
+    def disconnected(self, connection: ClientConnection, reason: str) -> None:
+        """A client is gone."""
+        login = connection.login
+        self._subscriptions.pop(connection, None)
+        if login is None:
+            return
+        if login.party == "app":
+            self._app_left(connection)
+        elif self._devices.get(login.did) is connection:
+            del self._devices[login.did]
+            if login.did in self._online:
+                self._online.discard(login.did)
+                self.store.touch(login.did, time.time(), online=True)
+                self.tell(Offline(at=time.time(), did=login.did, reason=reason))
+
+    def subscribed(self, connection: ClientConnection, filters: list[str]) -> None:
+        """The broker granted these filters."""
+        login = connection.login
+        if login is None or connection not in self._subscriptions:
+            return
+        mine = self._subscriptions[connection]
+        mine.update(filters)
+        if login.party == "app":
+            apps = self._apps.setdefault(login.did, set())
+            if connection not in apps and mine:
+                apps.add(connection)
+                self.tell(AppOnline(at=time.time(), did=login.did, client=login.client_id))
+                self._tell_count(login.did)
+        elif login.did not in self._online and _is_complete(login.did, mine):
+            self._online.add(login.did)
+            self.store.touch(login.did, time.time(), online=True)
+            self.tell(Online(at=time.time(), did=login.did))
+            self._tell_count(login.did)
+
+    def unsubscribed(self, connection: ClientConnection, filters: tuple[str, ...]) -> None:
+        """A client gave up these filters."""
+        mine = self._subscriptions.get(connection)
+        if mine is None or connection.login is None:
+            return
+        mine.difference_update(filters)
+        if connection.login.party == "app" and not mine:
+            self._app_left(connection)
+
+    def published(self, connection: ClientConnection, packet: Publish) -> None:
+        """A client published to a topic of its own; the broker passes it on."""
+        login, topic = connection.login, topics.parse_topic(packet.topic)
+        if login is None or topic is None or login.party == "app":
+            return
+        if topic.kind is TopicKind.SYS_LOG:
+            text = packet.payload[:MAX_LOG].decode("utf-8", "replace")
+            self.tell(ModuleLog(at=time.time(), did=login.did, text=text))
+        elif topic.kind in {TopicKind.DEV2APP, TopicKind.DEV2APP_CLIENT}:
+            frame = BusinessFrame.decode(packet.payload)
+            if isinstance(frame, BusinessFrame):
+                self._from_device(connection, login.did, topic.client, frame)
+
+    def _from_device(
+        self, connection: ClientConnection, did: str, client: str | None, frame: BusinessFrame
+    ) -> None:
+        now = time.time()
+        if frame.command == frames.ACK and frame.sn is not None and client is not None:
+            if connection.queue is not None:
+                connection.queue.acknowledged(client, frame.sn)
+                connection.pump()
+            self.tell(Answer(at=now, did=did, client=client, sn=frame.sn, p0=frame.payload))
+            future = self._waiting.get((did, frame.sn)) if client == CLIENT else None
+            if future is not None and not future.done():
+                future.set_result(frame.payload)
+        elif frame.command in {frames.REPORT, frames.CONTROL_ACKED} and frame.payload:
+            # A 0093 from a device is a report too (R10); an empty 0091 says nothing (R2).
+            if frame.payload[0] == Action.RAW_FROM_MCU:
+                self.store.save_raw(did, frame.payload[1:], now)
+            else:
+                self.store.save_report(did, frame.payload, now)
+            self.tell(Report(at=now, did=did, p0=frame.payload))
+            self._status_came(did, frame.payload)
+
+    def _status_came(self, did: str, p0: bytes) -> None:
+        if p0[0] in {Action.READ_REPLY, Action.VAR_READ_REPLY}:
+            for future in self._reading.get(did, ()):
+                if not future.done():
+                    future.set_result(p0)
+
+    def sent(self, connection: ClientConnection, item: Outgoing) -> None:
+        """A packet has left for a device."""
+        if item.frame is not None and connection.login is not None:
+            frame = item.frame
+            self.tell(
+                Request(
+                    at=time.time(),
+                    did=connection.login.did,
+                    client=item.client,
+                    command=frame.command,
+                    sn=frame.sn,
+                    p0=frame.payload,
+                )
+            )
+
+    # --- apps
+
+    def _app_left(self, connection: ClientConnection) -> None:
+        login = connection.login
+        if login is None or connection not in self._apps.get(login.did, set()):
+            return
+        self._apps[login.did].discard(connection)
+        self.tell(AppOffline(at=time.time(), did=login.did, client=login.client_id))
+        self._tell_count(login.did)
+
+    def _tell_count(self, did: str) -> None:
+        """0210: how many apps are there; the newest number is enough (§9.3)."""
+        connection = self._devices.get(did)
+        if connection is not None and did in self._online:
+            message = frames.encode_control(frames.AppCount(len(self._apps.get(did, ()))))
+            connection.send(Publish(topics.ser2cli_res(did), message), key="0210")
+
+
+def _is_complete(did: str, filters: set[str]) -> bool:
+    """All that a module needs: what apps say and what the cloud says (G2 omits the product-wide notice)."""
+    return topics.ser2cli_res(did) in filters and any(
+        text in filters for text in (f"app2dev/{did}/#", f"app2dev/{did}/+")
+    )
