@@ -12,7 +12,7 @@ from gizserial import schemas
 from gizserial.adapters import Body
 from gizserial.commands import FRAMES, Command, IllegalFrameCode, Role
 from gizserial.datapoints import Raw
-from gizserial.endpoint import Endpoint
+from gizserial.endpoint import NOTICES, Endpoint
 from gizserial.errors import BodyError, ValueOutOfRange
 from gizserial.events import (
     BadFrameReceived,
@@ -211,7 +211,9 @@ class McuRole:
     def _restart(self, now: float) -> None:
         self._restart_due = None
         self._endpoint.restart()
-        self._react(self._endpoint.take_events(), now)
+        # Not reacted to: the end of a report would bring the next one, with values from before.
+        self._events += self._endpoint.take_events()
+        self._open_reports = 0
         self._live = dict(self._initial)
         self._policy.power_up(now)
         self._owed.clear()
@@ -222,8 +224,12 @@ class McuRole:
 
     @property
     def _may_report(self) -> bool:
-        """One report of changes at a time: what changes meanwhile goes into the next one."""
-        return self._up and not self._open_reports and self._endpoint.has_room
+        """One report of changes at a time: what changes meanwhile goes into the next one.
+
+        The SDK sends it at once, which ends the repetitions of the one before.
+        """
+        waits = self._open_reports and not self.options.pending_overwrite
+        return self._up and not waits and self._endpoint.has_room
 
     def _report_changes(self, now: float) -> None:
         """Report what the policy says."""
@@ -253,7 +259,8 @@ class McuRole:
         self._events.append(Reported(tuple(names), why))
 
     def _report_after_control(self, names: list[str], now: float) -> None:
-        if not self.options.report_after_control and not self._policy.due(self._live, now):
+        if not self.options.report_after_control:
+            self._report_changes(now)
             return
         wanted = dict.fromkeys([*names, *self._policy.due(self._live, now)])
         ordered = [point.name for point in self.product.points if point.name in wanted]
@@ -305,8 +312,8 @@ class McuRole:
         elif frame.command == Command.RESTART_MCU:
             self._endpoint.ack(frame, now=now)
             self._restart_due = now + self.options.reboot_delay_ms / 1000
-        else:
-            # An MCU without update answers 19 with 1A and leaves it at that (§4.13).
+        # An MCU without update answers 19 with 1A and leaves it at that (§4.13).
+        elif FRAMES[frame.command].row.acked:
             self._endpoint.ack(frame, now=now)
 
     def _info(self) -> bytes:
@@ -391,7 +398,8 @@ class McuRole:
         self._endpoint.notice(bad.sn, IllegalFrameCode.CHECKSUM, now=now)
 
     def _unknown(self, frame: Frame, now: float) -> None:
-        if not _is_answer(frame.command):
+        spec = FRAMES.get(frame.command)
+        if frame.command not in NOTICES and not (spec is not None and spec.is_ack):
             self._endpoint.notice(frame.sn, IllegalFrameCode.UNKNOWN_COMMAND, now=now)
 
 

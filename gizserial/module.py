@@ -19,8 +19,8 @@ from typing import Final
 
 from gizserial import schemas
 from gizserial.commands import FRAMES, Command, IllegalFrameCode, Role
-from gizserial.endpoint import Endpoint, QueueFullError
-from gizserial.errors import BodyError
+from gizserial.endpoint import NOTICES, Endpoint, QueueFullError
+from gizserial.errors import BodyError, ValueOutOfRange
 from gizserial.events import (
     AccessPointGiven,
     BadFrameReceived,
@@ -55,6 +55,8 @@ MISSED_MOST: Final = 3
 """More heartbeats missed than this and the module reboots (§6.2)."""
 IDLE_LOSS: Final = 180.0
 """Seconds of silence after which older firmware reboots (§6.2)."""
+TIME_END: Final = 1 << 32
+"""The first second since 1970 that does not fit into the answer to 17."""
 TIME_ZONE: Final = 28800
 """UTC+8, unless ``tz`` says otherwise (§4.1)."""
 
@@ -85,6 +87,7 @@ class ModuleRole:
     """The module's end of the line.
 
     :param mac: 12 upper-case hex digits, for answers to 21.
+    :raises EncodeError: a version or a MAC that does not fit its field.
     """
 
     def __init__(self, options: ModuleOptions | None = None, *, mac: str = "000000000000") -> None:
@@ -118,7 +121,9 @@ class ModuleRole:
         self._bind_until: float | None = None
         self._test_until: float | None = None
         self._provision_at_boot = False
-        self._time_offset: float | None = None
+        self._clock: tuple[float, float] | None = None
+        """Seconds since 1970, and the time at which they were right."""
+        schemas.MODULE_INFO.build(self._requests.module_info())
 
     # --- what the network, the cloud and the apps do
 
@@ -177,15 +182,21 @@ class ModuleRole:
         self._changed(now)
 
     def set_time(self, utc: float, *, now: float) -> None:
-        """Network time is known: seconds since 1970, UTC."""
-        self._time_offset = utc - now
+        """Network time is known: seconds since 1970, UTC.
+
+        :raises ValueOutOfRange: a time that the four bytes of 18 cannot hold.
+        """
+        if not 0 <= utc < TIME_END:
+            raise ValueOutOfRange("utc", utc, "seconds since 1970, from 0 to 4294967295")
+        self._clock = utc, now
 
     def utc(self, now: float) -> float | None:
         """Seconds since 1970; None before the time is known."""
-        return None if self._time_offset is None else now + self._time_offset
+        return None if self._clock is None else self._clock[0] + (now - self._clock[1])
 
     def give_access_point(self, ssid: str, password: str, *, now: float, bssid: str = "") -> None:
         """Somebody gives the router's data: provisioning is over, the module joins (``0002`` first, §4.5)."""
+        self._leave_router()
         self._mode = self._mode_ends = None
         self._station = True
         self._events.append(AccessPointGiven(ssid, password, bssid))
@@ -193,13 +204,17 @@ class ModuleRole:
 
     def provision(self, mode: str, *, now: float) -> None:
         """Wait for router data: ``softap`` or ``airlink``. Router and cloud are left (§4.5)."""
-        self._router = self._cloud = self._station = False
-        self._level_strength = 0
-        self._apps = 0
+        self._leave_router()
+        self._station = False
         self._mode = mode
         self._mode_ends = now + (self.options.softap_s if mode == "softap" else self.options.airlink_s)
         self._events.append(ProvisioningStarted(mode))
         self._changed(now)
+
+    def _leave_router(self) -> None:
+        self._router = self._cloud = False
+        self._level_strength = 0
+        self._apps = 0
 
     def open_bind_window(self, *, now: float) -> None:
         """New users may bind for the MCU's bind time (§4.11)."""
@@ -243,9 +258,10 @@ class ModuleRole:
         self._endpoint.send(command, payload, now=now, flags=flags)
 
     def reboot(self, reason: str, *, now: float, delay: float = 0.0) -> None:
-        """Restart the module; identity and router data stay."""
-        if self._reboot is None:
+        """Restart the module; identity and router data stay. Until then it asks the MCU for nothing more."""
+        if self._reboot is None and self.phase is not Phase.OFF:
             self._reboot = (now + delay, reason)
+            self._heartbeat_due = self._push_due = self._full_push_due = None
 
     def forget_network(self, *, now: float, delay: float) -> None:
         """Reset: router data are erased, provisioning begins after the reboot (§4.6)."""
@@ -268,8 +284,8 @@ class ModuleRole:
     def connection_lost(self, *, now: float) -> list[Event]:
         """The line is down: there is nothing to do until it is back."""
         self._advance(now)
+        self.phase = Phase.OFF  # first: an abandoned 01 is no failed attempt
         self._react(self._endpoint.connection_lost(now=now), now)
-        self.phase = Phase.OFF
         self._boot_due = self._reboot = None
         self._heartbeat_due = self._push_due = self._full_push_due = None
         return self._take()
@@ -329,9 +345,10 @@ class ModuleRole:
     # --- start
 
     def _start(self, now: float, *, delay: float) -> None:
+        self.phase = Phase.BOOT  # first: an abandoned 01 is no failed attempt
         self._endpoint.restart()
+        self._endpoint.options = self.options.endpoint()
         self._react(self._endpoint.take_events(), now)
-        self.phase = Phase.BOOT
         self._boot_due = now + delay
         self._heartbeat_due = self._push_due = self._full_push_due = None
         self._pushed = None
@@ -340,6 +357,8 @@ class ModuleRole:
 
     def _boot(self, now: float) -> None:
         self._boot_due = None
+        self._endpoint.abandon("the module starts")  # what was asked for while it rebooted
+        self._react(self._endpoint.take_events(), now)
         self.phase = Phase.HANDSHAKE
         self._booted_at = now
         self._attempt = 0
@@ -389,8 +408,11 @@ class ModuleRole:
     # --- reactions
 
     def _react(self, events: list[Event], now: float) -> None:
+        deaf = self.phase is Phase.BOOT and self._boot_due is not None and now < self._boot_due
         for event in events:
             self._events.append(event)
+            if deaf and not isinstance(event, RequestAcked | RequestFailed):
+                continue
             if isinstance(event, FrameReceived):
                 self._missed = 0
                 self._last_good = now
@@ -438,7 +460,8 @@ class ModuleRole:
 
     def _unknown(self, frame: Frame, now: float) -> None:
         spec = FRAMES.get(frame.command)
-        if spec is not None and spec.is_ack:
+        # A notice for a notice could go on for ever, for example where TX and RX are bridged.
+        if frame.command in NOTICES or (spec is not None and spec.is_ack):
             return
         self._endpoint.notice(frame.sn, IllegalFrameCode.UNKNOWN_COMMAND, now=now)
 
@@ -460,6 +483,8 @@ class ModuleRole:
         if lost and self.options.reboot_on_loss:
             self.reboot("the MCU does not answer heartbeats", now=now)
             return
+        if self.options.heartbeat_policy == "idle" and now < self._last_good + IDLE_LOSS:
+            self._heartbeat_due = min(self._heartbeat_due, self._last_good + IDLE_LOSS)
         self._missed += 1
         self._try_send(Command.HEARTBEAT, now=now)
 
@@ -476,12 +501,13 @@ class ModuleRole:
     def _changed(self, now: float) -> None:
         """Something in the status may have changed: look at it at the next tick."""
         self._advance(now)
-        if self.phase is Phase.RUN and self._push_due is None:
+        if self.phase is Phase.RUN and self._push_due is None and self._reboot is None:
             self._push_due = self._next_tick(now)
 
     def _next_tick(self, now: float) -> float:
         tick = self.options.status_tick_s
-        return self._booted_at + (math.floor((now - self._booted_at) / tick) + 1) * tick
+        due = self._booted_at + (math.floor((now - self._booted_at) / tick) + 1) * tick
+        return due if due > now else due + tick  # rounding may have given the tick that is now
 
     def _push_if_due(self, now: float) -> None:
         ticked = self._push_due is not None and now >= self._push_due
@@ -494,6 +520,8 @@ class ModuleRole:
             return
         if not self._try_send(Command.STATUS, self.status.encode(), now=now):
             self._push_due = self._next_tick(now)
+            if full:
+                self._full_push_due = self._push_due
             return
         # Set before it is sent: a push that is never acked is not repeated until the next change (§6.3).
         self._pushed = word & PUSHED_BITS
@@ -514,6 +542,9 @@ class ModuleRole:
         if self._test_until is not None and now >= self._test_until:
             self._test_until = None
             self._changed(now)
+            if self._mode is not None:  # it ends in null mode (§4.10)
+                self._mode = self._mode_ends = None
+                self._events.append(ProvisioningEnded())
 
 
 class _Relay:
@@ -527,7 +558,8 @@ class _Relay:
 
 def _int_of(text: str | None, default: int, least: int, most: int) -> int:
     """A setting of the MCU's data field; one that is no number, or out of all proportion, does not count."""
-    if text is None or len(text) > 8 or not text.lstrip("-").isascii() or not text.lstrip("-").isdigit():
+    digits = "" if text is None else text.removeprefix("-")
+    if text is None or len(text) > 8 or not (digits.isascii() and digits.isdigit()):
         return default
     value = int(text)
     return value if least <= value <= most else default

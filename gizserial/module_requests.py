@@ -94,11 +94,12 @@ class ModuleRequests:
         self._endpoint.ack(frame, schemas.NETWORK_TIME.build(fields), now=now)
         self._module.tell(ModuleAsked("network_time", fields))
 
-    def _module_info(self, frame: Frame, now: float) -> None:
+    def module_info(self) -> dict[str, Any]:
+        """Body of the answer to 21."""
         options = self._module.options
         info = self._module.info
         attributes = info.dev_attr if info is not None and info.dev_attr is not None else bytes(8)
-        fields = {
+        return {
             "type": WIFI,
             "protocol_ver": SERIAL_PROTOCOL,
             "hard_ver": options.hard_ver,
@@ -107,6 +108,9 @@ class ModuleRequests:
             "ip": self._module.ip,
             "dev_attr": attributes,
         }
+
+    def _module_info(self, frame: Frame, now: float) -> None:
+        fields = self.module_info()
         self._endpoint.ack(frame, schemas.MODULE_INFO.build(fields), now=now)
         self._module.tell(ModuleAsked("module_info", fields))
 
@@ -116,8 +120,9 @@ class ModuleRequests:
         self._module.reboot("restarted by the MCU", now=now, delay=self._module.options.restart_delay)
 
     def _told(self, frame: Frame, now: float) -> None:
-        self._endpoint.ack(frame, now=now)
         row = COMMANDS[Command(frame.command)]
+        if row.acked:
+            self._endpoint.ack(frame, now=now)
         fields: dict[str, Any] = {}
         if isinstance(row.body, Body):
             try:
