@@ -129,8 +129,7 @@ class Endpoint:
 
     def abandon(self, reason: str) -> None:
         """Give up every request of ours."""
-        waiting = [self._outstanding.request] if self._outstanding else []
-        waiting += self._queue
+        waiting = self._requests()
         self._outstanding = None
         self._queue.clear()
         self._out = deque(entry for entry in self._out if not entry[1])
@@ -150,13 +149,32 @@ class Endpoint:
             return False
         return self._outstanding is None or len(self._queue) < self.options.queue_depth
 
+    def waits(self, command: int) -> bool:
+        """A request with this command is outstanding or waits."""
+        return any(request.frame.command == command for request in self._requests())
+
+    def _requests(self) -> list[Request]:
+        outstanding = [self._outstanding.request] if self._outstanding else []
+        return [*outstanding, *self._queue]
+
     # --- sending
 
     def send(
-        self, command: int, payload: bytes = b"", *, now: float, flags: int = 0, token: object = None
+        self,
+        command: int,
+        payload: bytes = b"",
+        *,
+        now: float,
+        flags: int = 0,
+        token: object = None,
+        least: int = 0,
+        reserved: bool = False,
     ) -> Request:
         """Queue a request. It is sent when those before it were answered or given up.
 
+        :param least: An ack with fewer bytes of payload counts as none.
+        :param reserved: Take it even if the queue is full. The role's own frames that must not be kept off
+            the line, of which it has one of a kind waiting (:meth:`waits`).
         :raises QueueFullError: too many wait already.
         :raises EncodeError: the payload is longer than a frame can carry.
         """
@@ -167,10 +185,10 @@ class Endpoint:
         frame.encode()
         if self.options.replace_outstanding:
             self.abandon("replaced by a newer request")
-        if not self.has_room:
+        if not reserved and not self.has_room:
             raise QueueFullError(f"{len(self._queue)} requests wait already, no more are taken")
         self._count_sn()
-        request = Request(frame, token)
+        request = Request(frame, token, least)
         self._queue.append(request)
         self._start_next()
         return request
@@ -324,6 +342,7 @@ class Endpoint:
             waiting is None
             or ack.command != waiting.request.frame.command + 1
             or (self.options.match_sn and ack.sn != waiting.request.frame.sn)
+            or len(ack.payload) < waiting.request.least
         ):
             self._events.append(StrayAckReceived(ack))
             return

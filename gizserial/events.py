@@ -15,6 +15,8 @@ class Request:
     frame: Frame
     token: object = None
     """Whatever the sender gave along, to know the answer by."""
+    least: int = 0
+    """An ack with fewer bytes of payload does not count."""
 
 
 # --- the line (both roles)

@@ -41,6 +41,7 @@ from gizserial.events import (
     RequestAcked,
     RequestFailed,
     StatusChanged,
+    StrayAckReceived,
     UnknownReceived,
 )
 from gizserial.framing import BadFrame, Frame
@@ -55,6 +56,8 @@ MISSED_MOST: Final = 3
 """More heartbeats missed than this and the module reboots (§6.2)."""
 IDLE_LOSS: Final = 180.0
 """Seconds of silence after which older firmware reboots (§6.2)."""
+LEAST_INFO: Final = 66
+"""Bytes of the shortest answer to 01; a shorter one counts as none (§4.1)."""
 TIME_END: Final = 1 << 32
 """The first second since 1970 that does not fit into the answer to 17."""
 TIME_ZONE: Final = 28800
@@ -106,6 +109,8 @@ class ModuleRole:
         self._reboot: tuple[float, str] | None = None
         self._booted_at = 0.0
         self._attempt = 0
+        self._unusable = ""
+        """What was wrong with an answer that did not count."""
         self._heartbeat_due: float | None = None
         self._missed = 0
         self._last_good = float("-inf")
@@ -372,24 +377,21 @@ class ModuleRole:
 
     def _ask_info(self, now: float) -> None:
         self._attempt += 1
-        self._endpoint.send(Command.DEVICE_INFO, now=now)
+        self._unusable = ""
+        self._endpoint.send(Command.DEVICE_INFO, now=now, least=LEAST_INFO)
 
     def _info_failed(self, reason: str, now: float) -> None:
         if self.phase is not Phase.HANDSHAKE:
             return
-        self._events.append(HandshakeFailed(self._attempt, self.options.info_attempts, reason))
+        told = HandshakeFailed(self._attempt, self.options.info_attempts, self._unusable or reason)
+        self._events.append(told)
         if self._attempt < self.options.info_attempts:
             self._ask_info(now)
         else:
             self.reboot("the MCU does not say who it is", now=now)
 
     def _info_arrived(self, ack: Frame, now: float) -> None:
-        try:
-            values = schemas.DEVICE_INFO.parse(ack.payload)
-        except BodyError as error:
-            self._info_failed(f"its answer is unusable: {error}", now)
-            return
-        info = DeviceInfo(**dict(values))
+        info = DeviceInfo(**dict(schemas.DEVICE_INFO.parse(ack.payload)))
         changed = self.info is not None and self.info.product_key != info.product_key
         self.info = info
         if self.phase is not Phase.HANDSHAKE:
@@ -424,6 +426,8 @@ class ModuleRole:
                 self._acked(event, now)
             elif isinstance(event, RequestFailed):
                 self._failed(event, now)
+            elif isinstance(event, StrayAckReceived):
+                self._stray(event.frame)
             elif isinstance(event, BadFrameReceived):
                 self._bad_frame(event.bad, now)
             elif isinstance(event, UnknownReceived) and not self.options.silent_on_unknown:
@@ -446,6 +450,10 @@ class ModuleRole:
             self._info_failed(event.reason, now)
         elif isinstance(event.request.token, _Relay):
             self._events.append(P0Failed(event.request.token.token, event.reason))
+
+    def _stray(self, ack: Frame) -> None:
+        if ack.command == Command.DEVICE_INFO + 1 and len(ack.payload) < LEAST_INFO:
+            self._unusable = f"its answer has {len(ack.payload)} bytes, {LEAST_INFO} is the least"
 
     def _bad_frame(self, bad: BadFrame, now: float) -> None:
         """§4.9: damaged acks and notices stay unanswered."""
@@ -485,15 +493,14 @@ class ModuleRole:
             return
         if self.options.heartbeat_policy == "idle" and now < self._last_good + IDLE_LOSS:
             self._heartbeat_due = min(self._heartbeat_due, self._last_good + IDLE_LOSS)
-        self._missed += 1
-        self._try_send(Command.HEARTBEAT, now=now)
+        if self._try_send(Command.HEARTBEAT, now=now):
+            self._missed += 1
 
     def _try_send(self, command: Command, payload: bytes = b"", *, now: float) -> bool:
-        """A full queue means that the line is busy anyway; the next tick tries again."""
-        try:
-            self._endpoint.send(command, payload, now=now)
-        except QueueFullError:
+        """Send a frame of the module's own, P0 waiting or not; when the one before still waits, not now."""
+        if self._endpoint.waits(command):
             return False
+        self._endpoint.send(command, payload, now=now, reserved=True)
         return True
 
     # --- status
