@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gizserial.datapoints import Raw
+from gizserial.errors import ValueOutOfRange
 from gizserial.mcu_options import McuOptions
 from gizserial.product import Access, DataPoint, DataType, Layout, Product
 
@@ -17,8 +18,13 @@ def is_slow(point: DataPoint) -> bool:
 
 
 def zero(point: DataPoint) -> Raw:
-    """The value after power-up."""
-    return bytes(point.size) if point.data_type is DataType.BINARY else 0
+    """The value after power-up: a real 0, as in the SDK, or the raw one where no raw value means that."""
+    if point.data_type is DataType.BINARY:
+        return bytes(point.size)
+    try:
+        return point.raw(0) if point.scale is not None else 0
+    except ValueOutOfRange:
+        return 0
 
 
 class ReportPolicy:
