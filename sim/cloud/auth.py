@@ -17,6 +17,8 @@ from gizserial.m2m.topics import MAX_CLIENT, Identity, Party
 from sim.cloud.events import Adopted, Event
 from sim.cloud.store import Store
 
+CLIENT: Final = "gizsim-cloud"
+"""Client part of the topics of the cloud's own requests."""
 MAX_DEVICE_CLIENT: Final = 64
 """Longest client id of a device that is looked at, in characters."""
 
@@ -74,9 +76,18 @@ class Gate:
         if not self._store.check_login(did, passcode):
             return Refusal(ConnectCode.BAD_CREDENTIALS, "the passcode is wrong")
         if client == did:
-            return Login(client, did, Identity.device(did, device.product_key))
+            return Login(client, did, _device_identity(did, device.product_key))
+        if client == CLIENT:
+            return Refusal(ConnectCode.BAD_CLIENT_ID, "this client id is the cloud's own")
         if len(client) > MAX_CLIENT:
             return Refusal(
                 ConnectCode.BAD_CLIENT_ID, f"the client id of an app has at most {MAX_CLIENT} characters"
             )
         return Login(client, did, Identity.app(client, [did]))
+
+
+def _device_identity(did: str, product_key: str) -> Identity:
+    """An adopted device names its product with its first subscription; until then any is good."""
+    if product_key:
+        return Identity.device(did, product_key)
+    return Identity(Party.DEVICE, dids=frozenset({did}))

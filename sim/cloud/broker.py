@@ -30,14 +30,27 @@ def make_broker() -> Broker:
     return Broker(_CONFIG)
 
 
+def backlog(broker: Broker, client: str) -> int:
+    """Messages that wait in the broker: those of this client, and all that are yet to be distributed.
+
+    amqtt takes what comes and keeps it in queues without bounds, and has no other way to ask for the second.
+    """
+    entry = broker.sessions.get(client)
+    mine = entry[0].delivered_message_queue.qsize() if entry is not None else 0
+    return int(mine + broker._broadcast_queue.qsize())
+
+
 class Upstream(ReaderAdapter):
     """What a client says to the broker."""
 
     def __init__(self) -> None:
         self._stream = asyncio.StreamReader()
+        self.waiting = 0
+        """Bytes that the broker has not read yet."""
 
     def feed(self, packet: bytes) -> None:
         """Hand one packet over."""
+        self.waiting += len(packet)
         self._stream.feed_data(packet)
 
     def feed_eof(self) -> None:
@@ -46,12 +59,12 @@ class Upstream(ReaderAdapter):
 
     async def read(self, n: int = -1) -> bytes:
         """Exactly ``n`` bytes, fewer at the end."""
-        if n < 0:
-            return await self._stream.read(n)
         try:
-            return await self._stream.readexactly(n)
+            data = await self._stream.readexactly(n) if n >= 0 else await self._stream.read(n)
         except asyncio.IncompleteReadError as error:
-            return error.partial
+            data = error.partial
+        self.waiting -= len(data)
+        return data
 
 
 class Downstream(WriterAdapter):

@@ -12,6 +12,7 @@ from gizserial.m2m.frames import BusinessFrame
 from gizserial.m2m.mqtt31 import Publish
 from gizserial.m2m.topics import TopicKind
 from gizserial.p0 import Action
+from sim.cloud.auth import CLIENT
 from sim.cloud.device import LastData
 from sim.cloud.errors import DeviceOffline, NoAnswer, UnknownDevice
 from sim.cloud.events import (
@@ -29,10 +30,8 @@ from sim.cloud.pacing import Outgoing
 from sim.cloud.store import Store
 
 if TYPE_CHECKING:
-    from sim.cloud.mqtt_front import ClientConnection
+    from sim.cloud.mqtt_client import ClientConnection
 
-CLIENT: Final = "gizsim-cloud"
-"""Client id of the cloud's own requests."""
 SN_MAX: Final = 2**31 - 1
 """[V4] reads the sn as a signed number (R11)."""
 ANSWER_TIME: Final = 3.0
@@ -169,11 +168,20 @@ class Hub:
                 apps.add(connection)
                 self.tell(AppOnline(at=time.time(), did=login.did, client=login.client_id))
                 self._tell_count(login.did)
-        elif login.did not in self._online and _is_complete(login.did, mine):
+            return
+        self._learn_product(login.did, filters)
+        if login.did not in self._online and _is_complete(login.did, mine):
             self._online.add(login.did)
             self.store.touch(login.did, time.time(), online=True)
             self.tell(Online(at=time.time(), did=login.did))
             self._tell_count(login.did)
+
+    def _learn_product(self, did: str, filters: list[str]) -> None:
+        """An adopted device has no product yet; its notice topic names it."""
+        for text in filters:
+            topic = topics.parse_topic(text)
+            if topic is not None and topic.kind is TopicKind.SER2CLI_NOTI and topic.pk is not None:
+                self.store.set_product(did, topic.pk)
 
     def unsubscribed(self, connection: ClientConnection, filters: tuple[str, ...]) -> None:
         """A client gave up these filters."""

@@ -7,7 +7,8 @@ socket while it waits for the MCU, and is deaf for a while after it subscribed (
 - the next message after a **0093** waits for its 0094, or for ``ack_wait`` if none comes. The 0094 proves
   that the module reads again, so a 0093 needs no gap after it: an idle device is never kept waiting, and a
   burst is as fast as the MCU;
-- everything is **held** until ``hold`` after the last SUBACK or until the first PINGREQ, whichever is first;
+- everything is **held** until ``hold`` after the last SUBACK, or until the first PINGREQ after it if that is
+  sooner;
 - **answers** (CONNACK, SUBACK, PINGRESP) leave at once and before any PUBLISH, because a module asks one
   thing at a time and waits for it. Only when a PUBLISH left less than ``gap`` ago, and nothing proves that it
   was read, the answer waits for the rest of that gap; both would be in one ``recv`` otherwise.
@@ -154,8 +155,8 @@ class DeviceQueue:
         if self._last_was_publish:
             self._publish_sent_at = now
             self._outstanding = item.wants_ack
-        elif isinstance(item.packet, SubAck) and not self._pinged:
-            self._opens_at = now + self._pace.hold
+        elif isinstance(item.packet, SubAck):
+            self._opens_at, self._pinged = now + self._pace.hold, False
 
     def _answer_from(self) -> float:
         if self._sent_at is None or not self._last_was_publish or self._read:
