@@ -45,6 +45,9 @@ class McuOptions:
     """Settings for the module; sent in variant D (§4.1)."""
     report_min_s: float = 6.0
     """Least time between change reports of read-only numbers (``REPORT_TIME_MAX``)."""
+    report_min_slow_only: bool = False
+    """Only reports that were due for such a number count for ``report_min_s``, as in the SDK: a switch's
+    report brings a fixed-length product's numbers along and does not hold back the next one."""
     report_full_s: float = 600.0
     """A full report after so long without one (R31)."""
     report_flags_ff: bool = False
