@@ -36,6 +36,7 @@ class ReportPolicy:
 
     def __init__(self, product: Product, options: McuOptions) -> None:
         self._product, self._options = product, options
+        self._slow: Final = tuple(point for point in product.points if is_slow(point))
         self.reported: dict[str, Raw] = {}
         self._last_slow = float("-inf")
         """When slow points were reported, the periodic report aside. Reports without them do not count: a
@@ -52,7 +53,7 @@ class ReportPolicy:
     def next_timeout(self, live: dict[str, Raw]) -> float | None:
         """When a report is due by time alone."""
         times = [] if self._full_due is None else [self._full_due]
-        if any(self._differs(point, live) for point in self._product.points if is_slow(point)):
+        if any(self._differs(point, live) for point in self._slow):
             times.append(self._last_slow + self._options.report_min_s)
         return min(times, default=None)
 
