@@ -40,6 +40,16 @@ def backlog(broker: Broker, client: str) -> int:
     return int(mine + broker._broadcast_queue.qsize())
 
 
+async def let_go(broker: Broker, client: str) -> None:
+    """Tell the broker again that a client is gone.
+
+    amqtt forgets an end of stream that it sees before it has begun to serve the client.
+    """
+    entry = broker.sessions.get(client)
+    if entry is not None:
+        await entry[1].handle_connection_closed()
+
+
 class Upstream(ReaderAdapter):
     """What a client says to the broker."""
 

@@ -197,7 +197,10 @@ class Hub:
         login, topic = connection.login, topics.parse_topic(packet.topic)
         if login is None or topic is None or login.party == "app":
             return
-        if topic.kind is TopicKind.SYS_LOG:
+        if topic.kind is TopicKind.CLI2SER_REQ:
+            if isinstance(frames.decode_control(packet.payload), frames.AppCountRequest):
+                self._tell_count(login.did)
+        elif topic.kind is TopicKind.SYS_LOG:
             text = packet.payload[:MAX_LOG].decode("utf-8", "replace")
             self.tell(ModuleLog(at=time.time(), did=login.did, text=text))
         elif topic.kind in {TopicKind.DEV2APP, TopicKind.DEV2APP_CLIENT}:

@@ -29,7 +29,7 @@ from gizserial.m2m.mqtt31 import (
     Unsubscribe,
 )
 from sim.cloud.auth import Login, Refusal
-from sim.cloud.broker import LISTENER, Downstream, Upstream
+from sim.cloud.broker import LISTENER, Downstream, Upstream, let_go
 from sim.cloud.events import Dropped, LoginRefused, Notice
 from sim.cloud.pacing import DeviceQueue
 from sim.cloud.sockets import without_delay
@@ -44,8 +44,8 @@ FIRST_LIMIT: Final = 4096
 WRITE_LIMIT: Final = 256 * 1024
 """Bytes that wait for a client which does not read, before its connection is closed."""
 READ_SIZE: Final = 16 * 1024
-BROKER_TIME: Final = 2.0
-"""Seconds that the broker has to let go of a client that is gone."""
+BROKER_TIMES: Final = (0.02, 0.1, 0.4, 1.5)
+"""Seconds that the broker has to let go of a client that is gone, and is told again after each."""
 BREATH: Final = 0.005
 """Seconds until a client is read again that sent faster than the broker works."""
 
@@ -57,6 +57,10 @@ class ClientConnection:
         self._front, self._reader, self._writer = front, reader, writer
         without_delay(writer)
         self.login: Login | None = None
+        self.key = ""
+        """Its name among all clients; two connections with one name cannot be."""
+        self._name = ""
+        """Its client id in the broker."""
         self.queue: DeviceQueue | None = None
         """Devices only."""
         self._packets = PacketReader(mqtt31.FROM_CLIENT)
@@ -80,15 +84,14 @@ class ClientConnection:
 
     async def run(self) -> None:
         """Serve the client until it is gone, and the broker is done with it."""
-        key: str | None = None
         try:
             packets = await self._first()
             if packets is not None:
-                key = await self._admit(packets)
+                await self._admit(packets)
         except OSError as error:
             self.stop(error.strerror or str(error))
         finally:
-            await self._end(key)
+            await self._end()
 
     def stop(self, reason: str) -> None:
         """End the connection; the first reason counts."""
@@ -120,23 +123,22 @@ class ClientConnection:
         self.stop("no CONNECT came")
         return None
 
-    async def _admit(self, packets: list[Packet | BadPacket]) -> str | None:
-        """Check the CONNECT and serve whom it names; gives the name in the front's list."""
+    async def _admit(self, packets: list[Packet | BadPacket]) -> None:
+        """Check the CONNECT and serve whom it names."""
         connect, early = packets[0], packets[1:]
         if not isinstance(connect, Connect):
             if isinstance(connect, BadPacket) and connect.reason == "protocol":
                 self._write(ConnAck(ConnectCode.BAD_PROTOCOL).encode())
             self.stop("it did not begin with a CONNECT")
-            return None
+            return
         login = self._front.gate.check(connect)
         if isinstance(login, Refusal):
             self._refuse(connect.client_id, login)
-            return None
-        key = login.client_id if login.party == "device" else f"app:{login.did}:{login.client_id}"
-        await self._front.admit(self, key)
+            return
+        self.key = login.client_id if login.party == "device" else f"app:{login.did}:{login.client_id}"
+        await self._front.admit(self, self.key)
         if self._reason is None:
-            await self._serve(connect, login, key, early)
-        return key
+            await self._serve(connect, login, early)
 
     def _refuse(self, client_id: str, refusal: Refusal) -> None:
         self._write(ConnAck(refusal.code).encode())
@@ -149,15 +151,15 @@ class ClientConnection:
 
     # --- after it
 
-    async def _serve(self, connect: Connect, login: Login, key: str, early: list[Packet | BadPacket]) -> None:
+    async def _serve(self, connect: Connect, login: Login, early: list[Packet | BadPacket]) -> None:
         self.login = login
         if login.party == "device":
             self.queue = DeviceQueue(self._front.pace)
         self._keep_alive = connect.keep_alive * GRACE if connect.keep_alive else None
         # Keep-alive and wills stay here; who it is has been checked. A name of its own for every connection:
         # amqtt cleans up after ended clients by name, also when somebody has come back under it meanwhile.
-        name = f"{key}#{self._front.number()}"
-        self._upstream.feed(Connect(name, keep_alive=0, clean=True, protocol="MQTT", level=4).encode())
+        self._name = f"{self.key}#{self._front.number()}"
+        self._upstream.feed(Connect(self._name, keep_alive=0, clean=True, protocol="MQTT", level=4).encode())
         downstream = Downstream(self.peer, self._broker_says, self._broker_closes)
         self._broker_task = asyncio.create_task(
             self._front.broker.external_connected(self._upstream, downstream, LISTENER)
@@ -174,7 +176,7 @@ class ClientConnection:
             if not data:
                 return
             self._handle(self._packets.feed(data))
-            while self._reason is None and self._front.busy(name, self._upstream):  # noqa: ASYNC110 (amqtt tells nobody when it is done)
+            while self._reason is None and self._front.busy(self._name, self._upstream):  # noqa: ASYNC110 (amqtt tells nobody when it is done)
                 await asyncio.sleep(BREATH)  # not read meanwhile: TCP slows the client down
 
     def _handle(self, packets: list[Packet | BadPacket]) -> None:
@@ -325,7 +327,7 @@ class ClientConnection:
 
     # --- the end
 
-    async def _end(self, key: str | None) -> None:
+    async def _end(self) -> None:
         self.stop("the client closed the connection")
         try:
             if self._timer is not None:
@@ -334,15 +336,19 @@ class ClientConnection:
             if self._broker_task is not None:
                 await self._end_of_broker(self._broker_task)
         finally:
-            self._front.leave(self, key)
+            self._front.leave(self)
             self._ended.set()
             if self.login is not None:
                 self._front.hub.disconnected(self, self._reason or "")
 
     async def _end_of_broker(self, task: asyncio.Task[None]) -> None:
         """The broker ends by itself when its client does; if it does not, it is ended."""
-        await asyncio.wait([task], timeout=BROKER_TIME)
-        if not task.done():
+        for seconds in BROKER_TIMES:
+            await asyncio.wait([task], timeout=seconds)
+            if task.done():
+                break
+            await let_go(self._front.broker, self._name)
+        else:
             task.cancel()
             await asyncio.wait([task])
         failure = None if task.cancelled() else task.exception()

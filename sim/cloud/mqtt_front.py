@@ -101,11 +101,11 @@ class MqttFront:
             await old.ended()
         self._clients[key] = connection
 
-    def leave(self, connection: ClientConnection, key: str | None) -> None:
+    def leave(self, connection: ClientConnection) -> None:
         """A client is gone."""
         self._all.discard(connection)
-        if key is not None and self._clients.get(key) is connection:
-            del self._clients[key]
+        if self._clients.get(connection.key) is connection:
+            del self._clients[connection.key]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._closing:
