@@ -60,12 +60,12 @@ if TYPE_CHECKING:
 @click.pass_context
 def cloud(
     ctx: click.Context,
+    *,
     http: str,
     mqtt: tuple[str, ...],
     data: Path | None,
     config_file: Path | None,
     advertise: str | None,
-    *,
     strict: bool,
     adopt: bool,
     as_json: bool,

@@ -131,7 +131,7 @@ class EmbeddedCloud:
         self.addresses = {"http": str(Address(host, port)), **self.addresses}
 
     def _mqtt_address(self) -> tuple[str, int]:
-        """What provisioning tells: an unspecified host stands for the one under which the module reached us."""
+        """What provisioning tells; an unspecified host stands for the one under which a module reached us."""
         host, port = self._mqtt
         if self.config.advertise is not None:
             told = Advertised.parse(self.config.advertise)
