@@ -85,6 +85,11 @@ class _Outstanding:
     deadline: float | None = None
     """None until the frame has left."""
 
+    @property
+    def not_yet_sent(self) -> bool:
+        """Not even its first transmission has left, so no ack can be its."""
+        return self.sent == 1 and self.deadline is None
+
 
 class Endpoint:
     """The line as one of its ends sees it.
@@ -340,6 +345,7 @@ class Endpoint:
         waiting = self._outstanding
         if (
             waiting is None
+            or waiting.not_yet_sent
             or ack.command != waiting.request.frame.command + 1
             or (self.options.match_sn and ack.sn != waiting.request.frame.sn)
             or len(ack.payload) < waiting.request.least

@@ -127,6 +127,15 @@ class McuRole:
         """Have the module wait for router data: 1 SoftAP, 2 AirLink."""
         self.send(Command.PROVISION, schemas.PROVISION.build({"mode": mode}), now=now)
 
+    def give_access_point(self, ssid: str, password: str, *, now: float, bssid: str = "") -> None:
+        """Give the module the router's data directly (mode 4).
+
+        :param bssid: 12 lower-case hex digits, or nothing.
+        :raises ValueOutOfRange: a text of more than 255 bytes.
+        """
+        fields = {"mode": 4, "ssid": ssid, "password": password, "bssid": bssid}
+        self.send(Command.PROVISION, schemas.PROVISION.build(fields), now=now)
+
     def reset_module(self, *, now: float) -> None:
         """Have the module forget router and bindings."""
         self.send(Command.RESET_MODULE, now=now)

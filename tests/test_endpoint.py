@@ -130,6 +130,17 @@ def test_the_lax_switch_looks_at_the_command_only() -> None:
     assert len(line.of(RequestAcked)) == 1
 
 
+def test_an_ack_cannot_be_for_a_request_that_has_not_left() -> None:
+    # Two acks in one chunk, and a receiver that does not look at sn: the second is not for the next request.
+    endpoint, line = bench(Role.MCU, match_sn=False)
+    endpoint.send(REPORT, b"\x06\x01", now=0.0)
+    endpoint.send(REPORT, b"\x06\x02", now=0.0)
+    line.settle()
+    line.receive(Frame(REPORT + 1, 0), Frame(REPORT + 1, 0))
+    assert [frame.payload[1] for frame in line.frames(REPORT)] == [1, 2]
+    assert len(line.of(StrayAckReceived)) == 1
+
+
 def test_a_late_ack_is_stray() -> None:
     endpoint, line = bench()
     endpoint.send(HEARTBEAT, now=0.0)
@@ -217,6 +228,7 @@ def test_the_queue_is_bounded_and_says_so() -> None:
         endpoint.send(HEARTBEAT, now=0.0)
     with pytest.raises(QueueFullError, match="16 requests wait"):
         endpoint.send(HEARTBEAT, now=0.0)
+    line.settle()
     line.receive(Frame(HEARTBEAT + 1, 0))
     endpoint.send(HEARTBEAT, now=0.0)  # room again
 

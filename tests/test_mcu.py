@@ -588,6 +588,14 @@ def test_requests_have_the_bytes_of_the_manual() -> None:
     assert len(line.sent) == 24
 
 
+def test_router_data_for_the_module() -> None:
+    # serial.md §9.4, V103.
+    mcu, line = started(acks=False)
+    mcu.give_access_point("Home", "pass1234", now=0.0, bssid="1ccf7fb6bbff")
+    line.settle()
+    assert line.frames(9)[0].payload.hex() == ("0404486f6d650870617373313233340c316363663766623662626666")
+
+
 def test_network_time_is_told() -> None:
     body = bytes.fromhex("07 E8 03 0E 0C 17 13 65 F2 7B B7")
     for payload, stamp in ((body, 1710390199), (body[:7], None)):  # early firmware sent seven bytes
