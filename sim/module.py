@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import time
@@ -99,6 +100,7 @@ class ModuleSimulator:
         self.driver: Final = Driver(
             self.role, transport, on_event=self._event, on_line=self._line, clock=self._clock
         )
+        show.now = self.driver.now
         self.around: Final = Surroundings(
             network or Network(),
             self.role,
@@ -127,14 +129,17 @@ class ModuleSimulator:
         )
         self._link = CloudLink(self.session, self._clock, store=self._store, on_effect=self._effect)
 
-    async def run(self) -> None:
+    async def run(self, opened: asyncio.Event | None = None) -> None:
         """Open the port, tell that it is open, play until cancelled.
 
+        :param opened: Set when the port is open.
         :raises TransportError: the port cannot be opened.
         """
         async with self.driver:
             transport = self.driver.transport
             self.show.ready(port=transport.other_end or transport.name)
+            if opened is not None:
+                opened.set()
             if self._link is not None:
                 await first_to_end(self.driver.wait(), self._link.run())
             else:

@@ -41,7 +41,8 @@ class Show:
         self._as_json, self._quiet = as_json, quiet
         self.write = write
         self._sent = 0
-        self._last = 0.0
+        self.now: Callable[[], float] = lambda: 0.0
+        """The time on the line, for what happens elsewhere; set by whoever has the clock."""
         self._early: list[str] | None = []
         """What happened before everything was open: the ready line comes first."""
 
@@ -55,7 +56,6 @@ class Show:
 
     def said(self, now: float, text: str, **facts: Any) -> None:
         """Something happened that is no frame."""
-        self._last = max(self._last, now)
         if self._quiet:
             return
         members = {"kind": "event", "t": round(now, 6), "text": text, **facts}
@@ -64,7 +64,7 @@ class Show:
     def cloud(self, text: str) -> None:
         """Something happened in the cloud."""
         if text:
-            self.said(self._last, f"cloud  {text}")
+            self.said(self.now(), f"cloud  {text}")
 
     def line_event(self, event: Event, now: float) -> bool:
         """Show what an event says of the line; whether it said anything."""

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no finding; the suite has a time limit of its own.
+settings.register_profile("gizserial", deadline=None, max_examples=60)
+settings.load_profile("gizserial")
 
 ROOT = Path(__file__).resolve().parent.parent
 
