@@ -102,12 +102,27 @@ def cloud(
                 click.echo(f"gizsim cloud: {text}", err=True)
             if not quiet:
                 running.subscribe(
-                    CloudShow(click.echo, as_json=as_json, product_of=lambda did: _product(running, did))
+                    CloudShow(_Echo(), as_json=as_json, product_of=lambda did: _product(running, did))
                 )
             await asyncio.Event().wait()
         return 0
 
     ctx.exit(lifetime.run(main()))
+
+
+class _Echo:
+    """Prints as long as somebody reads: who wanted the ready line only may close the pipe, devices go on."""
+
+    def __init__(self) -> None:
+        self._read = True
+
+    def __call__(self, text: str) -> None:
+        if not self._read:
+            return
+        try:
+            click.echo(text)
+        except BrokenPipeError:
+            self._read = False
 
 
 def _product(running: EmbeddedCloud, did: str) -> Product | None:

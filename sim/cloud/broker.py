@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
@@ -27,7 +27,19 @@ def make_broker() -> Broker:
     """A broker without sockets of its own; to be started and shut down by the caller."""
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return Broker(_CONFIG)
+    broker = Broker(_CONFIG)
+    broker._subscriptions = _Subscriptions()
+    return broker
+
+
+class _Subscriptions(dict[str, Any]):
+    """amqtt writes all subscriptions into a message for its log, which nobody reads, at every SUBSCRIBE.
+
+    With a thousand devices that would be most of what it does.
+    """
+
+    def __repr__(self) -> str:
+        return f"{len(self)} filters"
 
 
 def backlog(broker: Broker, client: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gizserial.m2m import frames, topics
@@ -14,13 +15,14 @@ from gizserial.m2m.topics import TopicKind
 from gizserial.p0 import Action
 from sim.cloud.auth import CLIENT
 from sim.cloud.device import LastData
-from sim.cloud.errors import DeviceOffline, NoAnswer, UnknownDevice
+from sim.cloud.errors import DeviceOffline, NoAnswer, StoreError, UnknownDevice
 from sim.cloud.events import (
     Answer,
     AppOffline,
     AppOnline,
     Event,
     ModuleLog,
+    Notice,
     Offline,
     Online,
     Report,
@@ -52,6 +54,8 @@ class Hub:
         self._waiting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._reading: dict[str, list[asyncio.Future[bytes]]] = {}
         self._sn = 0
+        self._stores = True
+        """The last write into the store succeeded."""
 
     # --- observers
 
@@ -137,7 +141,7 @@ class Hub:
         login = connection.login
         if login is not None and login.party == "device":
             self._devices[login.did] = connection
-            self.store.touch(login.did, time.time(), address=connection.peer[0])
+            self._keep(lambda: self.store.touch(login.did, time.time(), address=connection.peer[0]))
         self._subscriptions[connection] = set()
 
     def disconnected(self, connection: ClientConnection, reason: str) -> None:
@@ -152,7 +156,7 @@ class Hub:
             del self._devices[login.did]
             if login.did in self._online:
                 self._online.discard(login.did)
-                self.store.touch(login.did, time.time(), online=True)
+                self._keep(lambda: self.store.touch(login.did, time.time(), online=True))
                 self.tell(Offline(at=time.time(), did=login.did, reason=reason))
 
     def subscribed(self, connection: ClientConnection, filters: list[str]) -> None:
@@ -172,7 +176,7 @@ class Hub:
         self._learn_product(login.did, filters)
         if login.did not in self._online and _is_complete(login.did, mine):
             self._online.add(login.did)
-            self.store.touch(login.did, time.time(), online=True)
+            self._keep(lambda: self.store.touch(login.did, time.time(), online=True))
             self.tell(Online(at=time.time(), did=login.did))
             self._tell_count(login.did)
 
@@ -181,7 +185,7 @@ class Hub:
         for text in filters:
             topic = topics.parse_topic(text)
             if topic is not None and topic.kind is TopicKind.SER2CLI_NOTI and topic.pk is not None:
-                self.store.set_product(did, topic.pk)
+                self._keep(partial(self.store.set_product, did, topic.pk))
 
     def unsubscribed(self, connection: ClientConnection, filters: tuple[str, ...]) -> None:
         """A client gave up these filters."""
@@ -223,11 +227,22 @@ class Hub:
         elif frame.command in {frames.REPORT, frames.CONTROL_ACKED} and frame.payload:
             # A 0093 from a device is a report too (R10); an empty 0091 says nothing (R2).
             if frame.payload[0] == Action.RAW_FROM_MCU:
-                self.store.save_raw(did, frame.payload[1:], now)
+                self._keep(lambda: self.store.save_raw(did, frame.payload[1:], now))
             else:
-                self.store.save_report(did, frame.payload, now)
+                self._keep(lambda: self.store.save_report(did, frame.payload, now))
             self.tell(Report(at=now, did=did, p0=frame.payload))
             self._status_came(did, frame.payload)
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """Store something that was heard. A full disk is told once, and ends no device's connection."""
+        try:
+            write()
+        except StoreError as error:
+            if self._stores:
+                self._stores = False
+                self.tell(Notice(at=time.time(), text=f"what devices say is not stored any more: {error}"))
+        else:
+            self._stores = True
 
     def _status_came(self, did: str, p0: bytes) -> None:
         if p0[0] in {Action.READ_REPLY, Action.VAR_READ_REPLY}:

@@ -43,6 +43,8 @@ FIRST_LIMIT: Final = 4096
 """Bytes that a client may send before its CONNECT is complete."""
 WRITE_LIMIT: Final = 256 * 1024
 """Bytes that wait for a client which does not read, before its connection is closed."""
+MAX_FILTERS: Final = 64
+"""Subscriptions of one client; one more is refused. Every message is compared with each of them."""
 READ_SIZE: Final = 16 * 1024
 BROKER_TIMES: Final = (0.02, 0.1, 0.4, 1.5)
 """Seconds that the broker has to let go of a client that is gone, and is told again after each."""
@@ -70,6 +72,7 @@ class ClientConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._asked: dict[int, list[tuple[str, bool]]] = {}
         """Packet id of a SUBSCRIBE → its filters, and whether the broker was asked for them."""
+        self._filters: set[str] = set()
         self._forged: set[int] = set()
         """Packet ids of QoS 2 messages that were dropped."""
         self._reason: str | None = None
@@ -207,19 +210,28 @@ class ClientConnection:
             self._answer(PubComp(packet.packet_id))
         elif isinstance(packet, Unsubscribe):
             self._upstream.feed(packet.encode())  # MQTT 3.1 may set its DUP bit
+            self._filters.difference_update(packet.filters)
             self._front.hub.unsubscribed(self, packet.filters)
         else:
             self._upstream.feed(packet.wire)
 
     def _subscribe(self, packet: Subscribe) -> None:
         who = self._identity()
-        asked = [(text, topics.may_subscribe(who, text)) for text, _qos in packet.filters]
+        asked = [
+            (text, topics.may_subscribe(who, text) and self._has_room(text)) for text, _qos in packet.filters
+        ]
         wanted = tuple((text, 0) for text, allowed in asked if allowed)  # QoS 0, whatever it asks for (R14)
         if not wanted:
             self._answer(SubAck(packet.packet_id, bytes([mqtt31.FAILURE] * len(asked))))
             return
         self._asked[packet.packet_id] = asked
         self._upstream.feed(Subscribe(packet.packet_id, wanted).encode())
+
+    def _has_room(self, text: str) -> bool:
+        if text not in self._filters and len(self._filters) >= MAX_FILTERS:
+            return False
+        self._filters.add(text)
+        return True
 
     def _publish(self, packet: Publish) -> None:
         if not topics.may_publish(self._identity(), packet.topic):
