@@ -8,7 +8,10 @@
     │   └── ValueOutOfRange             a value that the field or the definition does not allow
     ├── BodyError (ValueError)          a sound frame whose body is too short
     ├── ProductError (ValueError)       a product definition with errors; carries every finding
+    │   (gizserial.io.products adds ProductFileError: a definition file that cannot be read)
     ├── CaptureError (ValueError)       a capture file that cannot be read; carries the line or offset
+    ├── QueueFullError                  more requests than an endpoint holds (gizserial.endpoint)
+    ├── CipherError                     a secret that cannot be used (gizserial.m2m.secure)
     └── TransportError (OSError)        a port that cannot be opened, or that went away
 
 Bad bytes from a peer never raise: they are data (:class:`gizserial.framing.BadFrame`). These exceptions

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+from gizserial.commands import Direction
 from gizserial.errors import CaptureError
-
-Direction = Literal["mcu>module", "module>mcu"]
 
 DIRECTIONS: Final[tuple[Direction, Direction]] = ("mcu>module", "module>mcu")
 
