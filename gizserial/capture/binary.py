@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gizserial.capture.record import (
-    CHUNK,
-    ByteReader,
-    ByteWriter,
-    Capture,
-    Direction,
-    Item,
-    Losses,
-    Meta,
-    Other,
-    Record,
-)
+from gizserial.capture.record import CHUNK, ByteReader, ByteWriter, Capture, Item, Losses, Meta, Other, Record
+from gizserial.commands import Direction
 from gizserial.errors import CaptureError
 
 

@@ -27,7 +27,6 @@ from gizserial.capture.record import (
     ByteReader,
     ByteWriter,
     Capture,
-    Direction,
     DirectionRule,
     Item,
     Losses,
@@ -35,6 +34,7 @@ from gizserial.capture.record import (
     Other,
     Record,
 )
+from gizserial.commands import Direction
 from gizserial.errors import CaptureError
 
 _RESERVED: Final = frozenset({"t", "dir", "hex"})

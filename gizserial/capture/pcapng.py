@@ -40,7 +40,6 @@ from gizserial.capture.record import (
     ByteReader,
     ByteWriter,
     Capture,
-    Direction,
     DirectionRule,
     Item,
     Losses,
@@ -48,6 +47,7 @@ from gizserial.capture.record import (
     Other,
     Record,
 )
+from gizserial.commands import Direction
 from gizserial.errors import CaptureError
 
 LINK_TYPE: Final = 147

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from gizserial.capture.record import Direction, Item, Record
+from gizserial.capture.record import Item, Record
+from gizserial.commands import Direction
 
 
 def only(items: Iterable[Item], direction: Direction) -> Iterator[Item]:

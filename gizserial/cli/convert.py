@@ -11,8 +11,9 @@ from typing import Final
 import click
 
 from gizserial.capture.formats import FORMATS, Format, format_of
-from gizserial.capture.record import ByteWriter, Direction, Item, Losses, Record
+from gizserial.capture.record import ByteWriter, Item, Losses, Record
 from gizserial.capture.select import only
+from gizserial.commands import Direction
 
 _LONG: Final = 4 * 1024 * 1024
 """Bytes of input from which progress is worth showing."""
