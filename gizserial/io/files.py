@@ -130,6 +130,8 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[ByteWriter]:
     name = os.fspath(path)
     try:
         target = Path(name).resolve()
+        if target.is_symlink():  # Python before 3.13 raises instead
+            raise RuntimeError(name)
         mode = target.stat().st_mode if target.exists() else None
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)

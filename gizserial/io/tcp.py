@@ -164,7 +164,9 @@ def _explain(error: OSError | UnicodeError, host: str, port: int) -> str:
         return f"there is no host called {host}; use 127.0.0.1, or 0.0.0.0 for all addresses of this machine"
     if error.errno == errno.EADDRINUSE or getattr(error, "winerror", None) == 10048:
         return f"port {port} is in use by another program; choose another, or 0 for any free one"
-    if error.errno == errno.EADDRNOTAVAIL or getattr(error, "winerror", None) == 10049:
+    # asyncio of Python 3.12 and newer says it without a number.
+    nowhere = error.errno is None and "could not bind on any address" in str(error)
+    if nowhere or error.errno == errno.EADDRNOTAVAIL or getattr(error, "winerror", None) == 10049:
         return f"{host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all of them"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return f"permission denied for port {port}; choose one above 1023"
