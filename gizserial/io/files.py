@@ -129,9 +129,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[ByteWriter]:
     """
     name = os.fspath(path)
     try:
-        target = Path(name).resolve()
-        if target.is_symlink():  # Python before 3.13 raises instead
-            raise RuntimeError(name)
+        target = _target_of(name)
         mode = target.stat().st_mode if target.exists() else None
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
@@ -155,6 +153,17 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[ByteWriter]:
             if not direct:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
+
+
+def _target_of(name: str) -> Path:
+    """The file that a name leads to.
+
+    :raises RuntimeError: it is a link to itself; Python before 3.13 raises by itself.
+    """
+    target = Path(name).resolve()
+    if target.is_symlink():
+        raise RuntimeError(name)
+    return target
 
 
 def _output_sentence(error: OSError | ValueError) -> str:
