@@ -49,10 +49,10 @@ class Show:
     def ready(self, **addresses: str) -> None:
         """Everything is open: the one line that scripts wait for."""
         text = json.dumps(addresses, ensure_ascii=False)
-        self.write(json_line({"kind": "ready", **addresses}) if self._as_json else f"ready {text}")
+        self._write(json_line({"kind": "ready", **addresses}) if self._as_json else f"ready {text}")
         early, self._early = self._early or [], None
         for line in early:
-            self.write(line)
+            self._write(line)
 
     def said(self, now: float, text: str, **facts: Any) -> None:
         """Something happened that is no frame."""
@@ -98,8 +98,19 @@ class Show:
         notes = f"  [{'; '.join(message.warnings)}]" if message and message.warnings else ""
         return headline(described) + notes
 
+    def _write(self, line: str) -> None:
+        """Print a line. Whoever read our output may be gone (a script that wanted the ready line): play on."""
+        try:
+            self.write(line)
+        except BrokenPipeError:
+            self.write = _nobody_reads
+
     def _put(self, line: str) -> None:
         if self._early is None:
-            self.write(line)
+            self._write(line)
         else:
             self._early.append(line)
+
+
+def _nobody_reads(_line: str) -> None:
+    """Standard output is closed."""
