@@ -99,7 +99,7 @@ class Show:
         return headline(described) + notes
 
     def _write(self, line: str) -> None:
-        """Print a line. Whoever read our output may be gone (a script that wanted the ready line): play on."""
+        """Print a line. Who read our output may be gone (a script wants the ready line only): play on."""
         try:
             self.write(line)
         except BrokenPipeError:

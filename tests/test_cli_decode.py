@@ -142,6 +142,20 @@ def test_wrong_usage_is_one_sentence(words: list[str], sentence: str) -> None:
     assert result.stdout == b""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that breaks like this")
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "many.bin"
+    path.write_bytes(bytes.fromhex("FFFF0005070100000D") * 20_000)
+    command = [sys.executable, "-c", "from gizserial.cli import main; main()", "decode", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == b""
+
+
 def test_debug_shows_the_traceback() -> None:
     assert b"Traceback" in gizserial("encode", "nosuch", "--debug").stderr
 

@@ -21,6 +21,10 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
+class _ReaderGoneError(Exception):
+    """Nobody reads our output any more. Not an OSError, of which click makes exit status 1."""
+
+
 class LazyGroup(click.Group):
     """A group whose subcommands are imported when they are used.
 
@@ -30,6 +34,13 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, commands_at: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._commands_at = commands_at
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the table."""
@@ -109,7 +120,7 @@ def run(group: click.Group, name: str, args: list[str] | None = None) -> NoRetur
             traceback.print_exc()
         click.echo(f"{name}: {error}", err=True)
         status = USAGE
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGoneError):
         # The reader of our output has seen enough (head, less). Nothing may be written at exit either.
         sys.stdout = None
         status = FINE
