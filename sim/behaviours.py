@@ -119,7 +119,9 @@ def parse_move(word: str, product: Product, random: Random) -> Move:
         period = float(match["seconds"] or PERIOD)
     except ValueError:
         raise EncodeError(f"{word!r} has a number that is none; write {HELP}") from None
-    if period <= 0:
+    if not math.isfinite(low) or not math.isfinite(high) or low > high:
+        raise EncodeError(f"{word!r}: LOW is a number of at most HIGH")
+    if not 0 < period < math.inf:
         raise EncodeError(f"{word!r}: the period is a number of seconds above 0")
     kind = match["kind"]
     if kind == "sine":

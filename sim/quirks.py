@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from gizserial.errors import EncodeError, UnknownName
 
 OptionsT = TypeVar("OptionsT")
+
+_TOP: Final = 10**9
+_LEAST: Final = MappingProxyType(
+    {
+        "tries": 1,
+        "info_attempts": 1,
+        "ack_wait": 0.01,
+        "idle_timeout": 0.01,
+        "heartbeat_s": 0.1,
+        "status_period_s": 0.1,
+        "status_tick_s": 0.01,
+        "report_full_s": 0.1,
+        "tz_s": -86400,
+    }
+)
+"""Smallest value, where 0 would have nothing but a busy line; 0 for all others."""
+_MOST: Final = MappingProxyType({"tz_s": 86400, "bind_time": 0xFFFF, "tries": 1000})
+_TEXTS: Final = MappingProxyType(
+    {
+        "product_secret": (re.compile(r"(?:[0-9a-fA-F]{32})?"), "32 hex digits"),
+        "hard_ver": (re.compile(r"[!-~]{1,8}"), "1 to 8 printable ASCII characters"),
+        "soft_ver": (re.compile(r"[!-~]{1,8}"), "1 to 8 printable ASCII characters"),
+        "p0_ver": (re.compile(r"[!-~]{1,8}"), "1 to 8 printable ASCII characters"),
+    }
+)
+"""What fits into its field of a frame."""
 
 
 def names(options: type[Any]) -> list[str]:
@@ -68,14 +96,26 @@ def _value(name: str, hint: Any, text: str) -> Any:
         if text.lower() not in {"true", "false", "1", "0"}:
             raise EncodeError(f"the quirk {name} is true or false, not {text!r}")
         return text.lower() in {"true", "1"}
-    try:
-        if int in choices:
-            return int(text)
-        if float in choices:
-            return min(max(0.0, float(text)), 1e9)
-    except ValueError:
-        raise EncodeError(f"the quirk {name} is a number, not {text!r}") from None
+    if types.NoneType in choices and text.lower() == "none":
+        return None
+    if int in choices or float in choices:
+        return _number(name, int if int in choices else float, text)
+    pattern, wanted = _TEXTS.get(name, (None, ""))
+    if pattern is not None and not pattern.fullmatch(text):
+        # The value is not repeated: it may be a secret with one digit too many.
+        raise EncodeError(f"the quirk {name} is {wanted}")
     return text
+
+
+def _number(name: str, kind: type[int | float], text: str) -> int | float:
+    least, most = _LEAST.get(name, 0), _MOST.get(name, _TOP)
+    try:
+        value = kind(text)
+    except ValueError:
+        raise EncodeError(f"the quirk {name} is a number, not {text[:40]!r}") from None
+    if not least <= value <= most:
+        raise EncodeError(f"the quirk {name} is a number from {least} to {most}, not {text[:40]}")
+    return value
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
