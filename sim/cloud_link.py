@@ -71,6 +71,7 @@ class CloudLink:
         self._http: asyncio.Task[None] | None = None
         self._mqtt: _MqttConnection | None = None
         self._farewells: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None
 
     async def run(self) -> None:
         """Work until cancelled. The session must have been started."""
@@ -79,6 +80,8 @@ class CloudLink:
                 self._wake.clear()
                 self.pump()
                 await self._wait()
+                if self._failure is not None:
+                    raise self._failure
                 self.session.handle_timeout(self._clock.now())
         finally:
             await self._close()
@@ -86,6 +89,11 @@ class CloudLink:
     def wake(self) -> None:
         """The session was told something: do what it wants now."""
         self._wake.set()
+
+    def failed(self, error: Exception) -> None:
+        """What a task of ours did went wrong here, not on the network: :meth:`run` raises it."""
+        self._failure = self._failure or error
+        self.wake()
 
     async def _wait(self) -> None:
         due = self.session.next_timeout()
@@ -208,16 +216,29 @@ class _MqttConnection:
             self._link.mqtt_lost(_reason(error))
             return
         self._writer = writer
+        reason = "the MQTT server closed the connection"
         try:
             self._link.mqtt_connected()
-            while data := await reader.read(4096):
+            while data := await _read(reader):
                 self._link.mqtt_data(data)
-        except OSError as error:
-            self._fail(_reason(error))
-        else:
-            self._fail("the MQTT server closed the connection")
+        except _ConnectionLostError as error:
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - a full disk, say: whoever runs the link gets it
+            self._link.failed(error)
         finally:
             writer.close()
+        self._fail(reason)
+
+
+class _ConnectionLostError(Exception):
+    """The peer or the network, as opposed to an error of this machine that has the same type."""
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(4096)
+    except OSError as error:
+        raise _ConnectionLostError(_reason(error)) from error
 
 
 async def ask(request: HttpRequest) -> Answer:
@@ -270,7 +291,10 @@ async def _connect_patiently(host: str, port: int) -> tuple[asyncio.StreamReader
 
 async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     async with asyncio.timeout(CONNECT_TIME):
-        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+        except (ValueError, OverflowError) as error:  # what the name and number are encoded with
+            raise OSError(f"{host[:80]!r}, port {port}, is no address") from error
     sock = writer.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -110,6 +110,7 @@ class ModuleSimulator:
         )
         self._state = StateFile(state_dir, mac, told=self._say) if state_dir is not None else None
         self.session: CloudSession | None = None
+        self._told_did = ""
         self._link: CloudLink | None = None
         if server is not None:
             self._use_cloud(server, mac)
@@ -118,8 +119,9 @@ class ModuleSimulator:
         from sim.cloud_link import CloudLink
 
         identity = self._state.load() if self._state is not None else None
-        if identity is None or identity.mac != mac:
+        if identity is None:
             identity = Identity(mac=mac)
+        self._told_did = identity.did
         options = self.role.options
         self.session = CloudSession(
             identity,
@@ -198,6 +200,7 @@ class ModuleSimulator:
             self._say(f"the module reboots: {event.reason}")
             self.around.cancel()
             self.role.set_router(False, now=now)
+            self.role.set_apps(0, now=now)
             if self.session is not None:
                 self.session.stop(now, "the module reboots")
         elif isinstance(event, Booted):
@@ -206,6 +209,9 @@ class ModuleSimulator:
         elif isinstance(event, ProvisioningStarted):
             self._say(f"provisioning ({event.mode}): waiting for router data")
             self.around.provisioning()
+        elif isinstance(event, ProductionTestStarted):
+            self._say("production test started: router and cloud are left until the module restarts")
+            self.around.lose_router()
         elif isinstance(event, AccessPointGiven):
             self._say(f"router data given: {event.ssid}")
             self.around.join()
@@ -222,8 +228,6 @@ class ModuleSimulator:
             self._say(
                 f"bind window open for {event.seconds} s" if event.seconds else "binding is always open"
             )
-        elif isinstance(event, ProductionTestStarted):
-            self._say("production test started")
         elif isinstance(event, RestartRequested):
             self._say("restart asked for by the MCU")
         elif isinstance(event, ModuleAsked):
@@ -264,7 +268,8 @@ class ModuleSimulator:
                 self.session.router_up(now)
             else:
                 self.session.router_down(now)
-            self._wake_link()
+            if self._link is not None:
+                self._link.wake()  # it does the rest: a timer has nobody to tell an error to
 
     def _store(self, identity: Identity) -> None:
         if self._state is not None:
@@ -285,8 +290,9 @@ class ModuleSimulator:
         elif isinstance(effect, AppCount):
             self.role.set_apps(effect.count, now=now)
         elif isinstance(effect, IdentityChanged):
-            if effect.identity.did:
+            if effect.identity.did and effect.identity.did != self._told_did:
                 self._say(f"registered: did {effect.identity.did}", did=effect.identity.did)
+            self._told_did = effect.identity.did
         elif isinstance(effect, Rejected):
             if effect.code is not None and effect.code != 9500:
                 self._say(f"the cloud refused {effect.purpose.value}: {effect.code} {effect.message}")

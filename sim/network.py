@@ -49,8 +49,11 @@ class Surroundings:
         self._timer: asyncio.TimerHandle | None = None
 
     def booted(self) -> None:
-        """The MCU has answered: a known router is joined."""
-        if self.network.known and self._module.provisioning is None:
+        """The MCU has answered: a known router is joined, provisioning that was under way goes on."""
+        if self._module.provisioning is not None:
+            if self._timer is None:
+                self.provisioning()
+        elif self.network.known:
             self.join()
 
     def join(self) -> None:
@@ -74,6 +77,7 @@ class Surroundings:
         self.cancel()
         self._module.ip = ""
         self._module.set_router(False, now=self._now())
+        self._module.set_apps(0, now=self._now())
         self._router_changed(False)
         self._done()
 
