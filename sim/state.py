@@ -6,6 +6,7 @@ aside under another name and told, never overwritten: the did in it is a device 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -35,7 +36,7 @@ class StateFile:
 
     def __init__(self, directory: Path, mac: str, *, told: Callable[[str], None]) -> None:
         self.path: Final = directory / f"module-{mac}.json"
-        self._told = told
+        self._mac, self._told = mac, told
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -58,7 +59,10 @@ class StateFile:
         except OSError as error:
             raise StateError(f"{self.path} cannot be read: {error.strerror or error}") from error
         try:
-            return _identity(json.loads(data))
+            identity = _identity(json.loads(data))
+            if identity.mac != self._mac:
+                raise _DamagedError(f"it belongs to the module {identity.mac[:12]}")
+            return identity
         except (ValueError, RecursionError) as error:
             self._set_aside(str(error) or type(error).__name__)
             return None
@@ -78,7 +82,8 @@ class StateFile:
                 os.fsync(file.fileno())
             temporary.replace(self.path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StateError(
                 f"{self.path} cannot be written: {error.strerror or error}; the module would lose its did"
             ) from error
