@@ -116,7 +116,7 @@ class McuSimulator:
         elif isinstance(event, RawDataReceived):
             self._say(f"raw data: {event.data.hex(' ')}")
         elif isinstance(event, ModuleAnswered):
-            self._say(f"{event.name}: {event.fields}")
+            self._say(f"{event.name}: {' '.join(f'{name}={value}' for name, value in event.fields.items())}")
         elif isinstance(event, McuRestarting):
             self._say("restarted by the module")
         elif isinstance(event, RequestFailed):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from gizserial.codec import Codec
 from gizserial.commands import FRAMES, Role
 from gizserial.encoding import encode
 from gizserial.errors import EncodeError
 from gizserial.p0 import raw_to_mcu
+from gizserial.wifi_status import WifiStatus
 from sim.module import ModuleSimulator
 from sim.prompt import Command
 from sim.words import assignments, hex_bytes
@@ -93,7 +96,7 @@ class _Commands:
 
     def _status(self, _words: list[str]) -> str:
         status, info = self._role.status, self._role.info
-        lines = [f"  status {status.word:04X}: {status}", f"  phase  {self._role.phase.value}"]
+        lines = [f"  status {status.word:04X} {_bits(status)}", f"  phase  {self._role.phase.value}"]
         if info is not None:
             lines.append(f"  mcu    product {info.product_key[:8]}…, {info.hard_ver}, {info.soft_ver}")
         session = self._simulator.session
@@ -118,6 +121,12 @@ class _Commands:
     def _reboot(self, _words: list[str]) -> None:
         self._role.reboot("asked for at the prompt", now=self._driver.now())
         self._driver.wake()
+
+
+def _bits(status: WifiStatus) -> str:
+    """The bits that are set, as frames are shown."""
+    bits = dataclasses.asdict(status)
+    return " ".join(f"{name} {value}" if name == "rssi" else name for name, value in bits.items() if value)
 
 
 def _number(text: str, most: int) -> int:

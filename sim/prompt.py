@@ -9,12 +9,17 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from gizserial.errors import GizserialError
 from sim.show import Show
 
 Command = Callable[[list[str]], str | None]
 """Takes the words behind the command's name and gives what to say."""
+
+
+LINES: Final = 64
+"""Lines of a pipe that are read ahead."""
 
 
 class LeaveError(Exception):
@@ -95,14 +100,15 @@ class Prompt:
     async def _pipe(self) -> None:
         if sys.stdin is None:
             await asyncio.Event().wait()
-        lines: asyncio.Queue[str] = asyncio.Queue()
+        # Bounded: a file or generator gives lines faster than they are done.
+        lines: asyncio.Queue[str] = asyncio.Queue(LINES)
         loop = asyncio.get_running_loop()
 
         def read() -> None:
             # A daemon thread, because reading a pipe cannot be cancelled.
             with contextlib.suppress(RuntimeError, ValueError, OSError):
                 for line in _lines():
-                    loop.call_soon_threadsafe(lines.put_nowait, line)
+                    asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
 
         threading.Thread(target=read, name="stdin", daemon=True).start()
         while self._do(await lines.get()):
@@ -110,6 +116,9 @@ class Prompt:
 
 
 def _lines() -> Iterator[str]:
+    if hasattr(sys.stdin, "reconfigure"):
+        # A stray byte is a wrong word, not the end of the commands.
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     while line := sys.stdin.readline(4096):
         yield line
 

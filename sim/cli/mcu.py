@@ -94,7 +94,12 @@ def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
     role, driver = simulator.role, simulator.driver
 
     def set_values(words: list[str]) -> None:
-        for name, value in assignments(words).items():
+        given = assignments(words)
+        if not given:
+            raise ValueError("name what to set")
+        for name, value in given.items():  # all or nothing
+            simulator.product.point(name).raw(value)
+        for name, value in given.items():
             simulator.set_value(name, value)
 
     def values(_words: list[str]) -> str:

@@ -145,7 +145,8 @@ def _server(cloud: str) -> Server | None:
         port = parts.port or 80
     except ValueError:
         parts, port = urlsplit(""), 0
-    if parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"} or not port:
+    extra = parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"} or not port or extra:
         raise click.UsageError(
             f"--cloud {cloud}: give http://HOST[:PORT] (modules speak plain HTTP), local or none"
         )
