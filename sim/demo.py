@@ -15,6 +15,8 @@ from typing import Any, Final
 from gizserial.errors import GizserialError
 from gizserial.io.ports import open_port
 from gizserial.io.products import load_product
+from gizserial.m2m import topics
+from gizserial.m2m.frames import CONTROL_ACKED, BusinessFrame
 from gizserial.p0 import P0Codec
 from gizserial.product import Product
 from sim.behaviours import parse_move
@@ -187,18 +189,15 @@ def how_to_look(demo: Demo) -> list[str]:
     host, _, port = demo.cloud.addresses["mqtt"].rpartition(":")
     session = demo.module.session
     passcode = session.identity.passcode if session is not None else ""
-    login = f"-h {host} -p {port} -i usrDemo -u {demo.did} -P {passcode}"
+    login = f"-h {host} -p {port} -u {demo.did} -P {passcode}"
     control = demo.p0.control({"LED_OnOff": 1, "LED_R": 200})
-    frame = f"00000003{len(control) + 7:02x}00009300000001{control.hex()}"
+    frame = BusinessFrame(CONTROL_ACKED, control, 1).encode().hex()
+    topic = topics.app2dev(demo.did, "usrControl")
     return [
         f"did {demo.did}, HTTP {demo.cloud.addresses['http']}, MQTT {demo.cloud.addresses['mqtt']}",
-        "watch its reports:      mosquitto_sub " + login + f" -t dev2app/{demo.did} -F %x",
-        "switch the LED on:      echo "
-        + frame
-        + " | xxd -r -p | mosquitto_pub "
-        + login
-        + f" -t app2dev/{demo.did}/usrDemo -s",
-        "or type here:           set LED_OnOff=true LED_R=200   read   wifi ap   help   (Ctrl-C ends)",
+        f"watch its reports:  mosquitto_sub {login} -i usrWatch -t dev2app/{demo.did} -F %x",
+        f"switch the LED on:  echo {frame} | xxd -r -p | mosquitto_pub {login} -i usrControl -t {topic} -s",
+        "or type here:       set LED_OnOff=true LED_R=200   read   wifi ap   help   (Ctrl-C ends)",
     ]
 
 

@@ -506,6 +506,26 @@ async def test_goodbye_and_silence_before_the_connect(cloud: EmbeddedCloud, devi
     await until(lambda: not cloud.hub.is_online(device.did))
 
 
+@pytest.mark.parametrize("goodbye", [True, False], ids=["goodbye", "just closed"])
+async def test_what_is_said_just_before_the_end_is_delivered(
+    cloud: EmbeddedCloud, device: Device, goodbye: bool
+) -> None:
+    # A command line client says CONNECT, PUBLISH and DISCONNECT in one go.
+    module = await online_device(cloud, device)
+    for number in range(10):
+        client = await RawClient.open(cloud)
+        frame = BusinessFrame(frames.CONTROL, bytes((5, number)))
+        said = app_connect(device, "usrShell").encode()
+        said += Publish(topics.app2dev(device.did, "usrShell"), frame.encode()).encode()
+        client.send_bytes(said + (Disconnect().encode() if goodbye else b""))
+        if not goodbye:
+            await client.close()
+        packet = await module.expect(Publish)
+        while packet.topic.startswith("ser2cli_res"):
+            packet = await module.expect(Publish)
+        assert BusinessFrame.decode(packet.payload) == frame
+
+
 async def test_who_does_not_say_who_it_is_is_closed() -> None:
     store = Store(None, told=print)
     hub = Hub(store)

@@ -29,7 +29,7 @@ from gizserial.m2m.mqtt31 import (
     Unsubscribe,
 )
 from sim.cloud.auth import Login, Refusal
-from sim.cloud.broker import LISTENER, Downstream, Upstream, let_go
+from sim.cloud.broker import LISTENER, Downstream, Upstream, backlog, let_go
 from sim.cloud.events import Dropped, LoginRefused, Notice
 from sim.cloud.pacing import DeviceQueue
 from sim.cloud.sockets import without_delay
@@ -48,6 +48,8 @@ MAX_FILTERS: Final = 64
 READ_SIZE: Final = 16 * 1024
 BROKER_TIMES: Final = (0.02, 0.1, 0.4, 1.5)
 """Seconds that the broker has to let go of a client that is gone, and is told again after each."""
+DELIVERY_TIME: Final = 2.0
+"""Seconds that the broker has for what a client said last."""
 BREATH: Final = 0.005
 """Seconds until a client is read again that sent faster than the broker works."""
 
@@ -344,6 +346,8 @@ class ClientConnection:
         try:
             if self._timer is not None:
                 self._timer.cancel()
+            if self._broker_task is not None:
+                await self._delivered(self._broker_task)
             self._upstream.feed_eof()
             if self._broker_task is not None:
                 await self._end_of_broker(self._broker_task)
@@ -352,6 +356,20 @@ class ClientConnection:
             self._ended.set()
             if self.login is not None:
                 self._front.hub.disconnected(self, self._reason or "")
+
+    async def _delivered(self, task: asyncio.Task[None]) -> None:
+        """Let the broker distribute what a client said before it said goodbye.
+
+        amqtt drops it otherwise: publishing and closing at once is what command line clients do.
+        """
+        rest = 2
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DELIVERY_TIME):
+                while rest and not task.done():
+                    waiting = self._upstream.waiting or backlog(self._front.broker, self._name)
+                    # Between two queues a message is in none: it must be gone twice.
+                    rest = 2 if waiting else rest - 1
+                    await asyncio.sleep(BREATH)
 
     async def _end_of_broker(self, task: asyncio.Task[None]) -> None:
         """The broker ends by itself when its client does; if it does not, it is ended."""
