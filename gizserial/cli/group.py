@@ -52,32 +52,10 @@ class LazyGroup(click.Group):
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = place.partition(":")
-        try:
-            command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing in {"gizserial", "sim", ""}:
-                raise
-            return _needs_extra(cmd_name, missing)
+        command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{place} is not a command")
         return command
-
-
-def _needs_extra(name: str, missing: str) -> click.Command:
-    """A command whose optional packages are not installed: listed, and told when it is used."""
-
-    @click.command(
-        name,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-        short_help=f"(needs {missing}: pip install 'gizserial[cloud]')",
-    )
-    def command() -> None:
-        raise click.UsageError(
-            f"{name} needs the package {missing}, which is not installed; run: pip install 'gizserial[cloud]'"
-        )
-
-    return command
 
 
 debug_option = click.option(
@@ -124,6 +102,15 @@ def run(group: click.Group, name: str, args: list[str] | None = None) -> NoRetur
         # The reader of our output has seen enough (head, less). Nothing may be written at exit either.
         sys.stdout = None
         status = FINE
+    except ModuleNotFoundError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(
+            f"{name}: this needs the package {error.name}, which is not installed; "
+            "run: python -m pip install 'gizserial[cloud]'",
+            err=True,
+        )
+        status = USAGE
     except OSError as error:
         if debug:
             traceback.print_exc()
