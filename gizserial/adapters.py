@@ -40,12 +40,24 @@ class Span:
 
     :ivar start: First byte, counted from the start of the payload.
     :ivar end: One past the last byte.
+    :ivar children: The fields inside, of a list of records.
     """
 
     name: str
     start: int
     end: int
     value: object
+    children: tuple[Span, ...] = ()
+
+    def moved(self, by: int) -> Span:
+        """The same field in bytes that have ``by`` more before it."""
+        return Span(
+            self.name,
+            self.start + by,
+            self.end + by,
+            self.value,
+            tuple(child.moved(by) for child in self.children),
+        )
 
 
 class TextValue(Protocol):
@@ -91,12 +103,20 @@ class Text(Adapter):
     def _encode(self, obj: Any, context: Container, path: str) -> bytes:
         if not isinstance(obj, str):
             raise ValueOutOfRange(_leaf(path), obj, "text")
-        raw = obj.encode("utf-8", errors="surrogateescape")
+        raw = _utf8(obj, _leaf(path))
         if self._size is None:
             return raw
         if len(raw) > self._size:
             raise ValueOutOfRange(_leaf(path), obj, f"text of at most {self._size} bytes")
         return raw.ljust(self._size, b"\0")
+
+
+def _utf8(text: str, name: str) -> bytes:
+    """Text to bytes; bytes of a command line that are not UTF-8 go out as they came in."""
+    try:
+        return text.encode("utf-8", errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueOutOfRange(name, ascii(text), "text (half a surrogate pair is none)") from None
 
 
 def fixed_text(size: int) -> Construct:
@@ -167,8 +187,8 @@ class Truth(Adapter):
         return obj != 0
 
     def _encode(self, obj: Any, context: Container, path: str) -> int:
-        if not isinstance(obj, bool):
-            raise ValueOutOfRange(_leaf(path), obj, "true or false")
+        if not isinstance(obj, int) or obj not in {0, 1}:
+            raise ValueOutOfRange(_leaf(path), obj, "true, false, 1 or 0")
         return int(obj)
 
 
@@ -217,7 +237,7 @@ class Pairs(Adapter):
     def _encode(self, obj: Any, context: Container, path: str) -> bytes:
         if not isinstance(obj, Mapping):
             raise ValueOutOfRange(_leaf(path), obj, "key=value&key=value")
-        return "&".join(f"{key}={value}" for key, value in obj.items()).encode("utf-8")
+        return _utf8("&".join(f"{key}={value}" for key, value in obj.items()), _leaf(path))
 
 
 def rows_of(text: str, record: Body) -> list[dict[str, Any]]:
@@ -299,7 +319,7 @@ class Body(Construct):
         values = Container()
         spans: list[Span] | None = context._params.get("spans")
         for field in self.fields:
-            start = stream.tell()
+            start, noted = stream.tell(), len(spans) if spans is not None else 0
             remaining = _remaining(stream)
             if field.when is not None and not field.when(values, remaining):
                 continue
@@ -308,13 +328,17 @@ class Body(Construct):
             except StreamError as error:
                 if field.optional:
                     stream.seek(start)
+                    if spans is not None:
+                        del spans[noted:]
                     break
+                size = start + remaining
                 raise BodyError(
-                    f"{field.name} is cut off: the body has only {start + remaining} bytes"
+                    f"{field.name} is cut off: the body has only {size} byte{'' if size == 1 else 's'}"
                 ) from error
             values[field.name] = value
             if spans is not None:
-                spans.append(Span(field.name, start, stream.tell(), value))
+                # What records inside the field noted is a part of it, not beside it.
+                spans[noted:] = [Span(field.name, start, stream.tell(), value, tuple(spans[noted:]))]
         return values
 
     def _build(self, obj: Any, stream: Any, context: Container, path: str) -> Any:

@@ -90,7 +90,7 @@ class Codec:
             self._body(frame, spec, message)
         except BodyError as error:
             message.error = str(error)
-            message.fields = message.attrs = None
+            message.attrs = None
             if message.p0 is not None:
                 message.p0.raw = None
         return message
@@ -110,7 +110,7 @@ class Codec:
             spans: list[Span] = []
             values = spec.body.parse(frame.payload, spans=spans)
             message.spans = spans
-            message.fields = dict(values)
+            message.fields = dict(values) or None
             self._tail(frame.payload, spans[-1].end if spans else 0, message)
         if spec.flag_bits:
             message.fields = (message.fields or {}) | {
@@ -123,12 +123,13 @@ class Codec:
         fields: dict[str, Any] = {}
         if did is not None:
             fields["did"] = did
+            message.fields = fields  # stays known when the body is too short
             message.spans.append(Span("did", 0, start, did))
         message.p0_start = start
         if len(frame.payload) > start:
             message.p0.action = frame.payload[start]  # stays known when the body is too short
         message.p0 = p0 = self.p0.parse(frame.payload[start:], carrier=frame.command)
-        message.spans += [Span(s.name, s.start + start, s.end + start, s.value) for s in p0.spans]
+        message.spans += [span.moved(start) for span in p0.spans]
         message.warnings += p0.warnings
         for name, value in (("data", p0.data), ("points", p0.points), ("devices", p0.devices)):
             if value is not None:

@@ -93,11 +93,11 @@ class Block:
     def parse(self, body: bytes, what: str) -> dict[str, Raw]:
         """Raw values by name, in id order. Same result as the schema, several times faster.
 
-        :param what: What the body is, for the message.
+        :param what: What the body is, for the message, in the singular.
         :raises BodyError: when the body is too short.
         """
         if len(body) < self.size:
-            raise BodyError(f"the {what} has {len(body)} bytes, the product needs {self.size}")
+            raise BodyError(f"the {what} {_has(len(body))}, the product needs {self.size}")
         sections = [int.from_bytes(body[start:end], "big") for start, end in self._sections]
         return {
             name: (sections[section] >> first) & last
@@ -164,6 +164,10 @@ def _byte_field(point: DataPoint) -> Construct:
     if point.data_type is DataType.BINARY:
         return fixed_bytes(point.size)
     return Number(BytesInteger(point.size), 256**point.size - 1)
+
+
+def _has(size: int) -> str:
+    return f"has {size} byte{'' if size == 1 else 's'}"
 
 
 def _zero(point: DataPoint) -> Raw:
@@ -249,7 +253,7 @@ class DataPoints:
         :raises BodyError: when fewer bytes are there than the product has flags for.
         """
         if len(body) < self.flag_bytes:
-            raise BodyError(f"the flags have {len(body)} bytes, the product needs {self.flag_bytes}")
+            raise BodyError(f"attr_flags {_has(len(body))}, the product needs {self.flag_bytes}")
         return int.from_bytes(body[: self.flag_bytes], "big")
 
     def build_flags(self, names: Iterable[str]) -> bytes:

@@ -332,7 +332,9 @@ def _span_node(item: Frame, places: list[tuple[int, int]], span: Span, message: 
         text = _status_text(message.fields)
     elif isinstance(span.value, bytes):
         text = ""
-    return _node(item, places, 6 + span.start, 6 + span.end, span.name, text)
+    node = _node(item, places, 6 + span.start, 6 + span.end, span.name, text)
+    children = tuple(_span_node(item, places, child, message) for child in span.children)
+    return dataclasses.replace(node, children=children) if children else node
 
 
 def _block_nodes(

@@ -223,9 +223,7 @@ class P0Codec:
             spans: list[Span] = []
             values = spec.body.parse(p0[1:], spans=spans)
             result.devices = values["devices"]
-            result.spans += [
-                Span(s.name, s.start + 1, s.end + 1, s.value) for s in spans if s.name == "devices"
-            ]
+            result.spans += [span.moved(1) for span in spans]
             self._tail(p0, result.spans[-1].end, result)
         elif spec.meaning is Meaning.READ:
             self._read(p0, spec, result)
@@ -251,7 +249,7 @@ class P0Codec:
         flags = -1
         if control or spec.layout is Layout.VARIABLE:
             flags = points.parse_flags(p0[1:])
-            start, what = 1 + points.flag_bytes, "values"
+            start, what = 1 + points.flag_bytes, "part with the values"
             block = (
                 points.writable if spec.layout is Layout.FIXED else points.flagged(flags & points.known_flags)
             )

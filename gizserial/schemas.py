@@ -273,7 +273,11 @@ TRANSACTION: Final = Body(
 def _update(values: Mapping[str, Any], remaining: int | None) -> bool:
     if values.get("sub") != 2:
         return False
-    return remaining > 1 or "soft_ver" in values if remaining is not None else "result" not in values
+    return remaining > 1 if remaining is not None else "soft_ver" in values or "url" in values
+
+
+def _update_url(values: Mapping[str, Any], remaining: int | None) -> bool:
+    return "soft_ver" in values or (remaining is None and _update(values, None))
 
 
 def _result(values: Mapping[str, Any], remaining: int | None) -> bool:
@@ -285,8 +289,8 @@ def _result(values: Mapping[str, Any], remaining: int | None) -> bool:
 TRANSACTION_RESULT: Final = Body(
     Field("sub", UINT8),
     Field("result", UINT8, when=_result),
-    Field("soft_ver", fixed_text(8), when=_update, optional=True),
-    Field("url", counted_text(Int16ub), when=_update, optional=True),
+    Field("soft_ver", fixed_text(8), when=_update),
+    Field("url", counted_text(Int16ub), when=_update_url),
 )
 """25 (§4.15): sub 2 nothing or one zero byte (no update), or version and address; sub 4 a download's end."""
 

@@ -7,7 +7,8 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from pathlib import Path
+from typing import Any, Final, NoReturn, cast
 
 import click
 
@@ -66,6 +67,8 @@ debug_option = click.option(
 def run(group: click.Group, name: str, args: list[str] | None = None) -> NoReturn:
     """Run a command line and exit: 0 fine, 1 finding, 2 usage or unreadable input, 130 after Ctrl-C."""
     args = sys.argv[1:] if args is None else args
+    if cast("object", sys.stdout) is None:  # closed by whoever started us: nobody wants to see anything
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - lives as long as we do
     for stream in (sys.stdout, sys.stderr):
         # Enum texts and file names are in any script, whatever the console's code page.
         if hasattr(stream, "reconfigure"):
