@@ -141,7 +141,8 @@ class CloudLink:
         try:
             answer = await ask(request)
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
-            self.session.http_failed(self._clock.now(), _reason(error))
+            where = f"http://{request.server.authority}"
+            self.session.http_failed(self._clock.now(), f"{where}: {_reason(error)}")
         else:
             self.session.http_answer(answer.status, answer.body, self._clock.now(), request)
         self.wake()
@@ -303,6 +304,8 @@ async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
+        if isinstance(error, ConnectionRefusedError):
+            return "connection refused; is the cloud running there?"
         # asyncio's time-outs have neither number nor text.
         return error.strerror or str(error) or "no answer in time"
     return str(error)
