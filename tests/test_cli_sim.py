@@ -203,7 +203,7 @@ async def test_a_product_with_a_secret_registers_encrypted_and_comes_back_as_the
                 module.kill()
             [path] = state.glob("module-*.json")
             found.append(json.loads(path.read_text()))
-    assert found[0] == found[1]
+    assert found[0] == found[1], found
     assert found[0]["generation"] == "g2"
     assert SECRET not in shown
     assert found[0]["passcode"] not in shown
