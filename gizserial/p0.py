@@ -55,7 +55,7 @@ class Meaning(enum.Enum):
     MESH = "sub-devices"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ActionSpec:
     """One row of the table of actions."""
 
@@ -70,66 +70,26 @@ class ActionSpec:
 
 _REPLY: Final = Command.P0_TO_MCU + 1
 
+_TO, _FROM = int(Command.P0_TO_MCU), int(Command.P0_FROM_MCU)
+_FIXED, _VARIABLE = Layout.FIXED, Layout.VARIABLE
+
 ACTIONS: Final[Mapping[int, ActionSpec]] = MappingProxyType(
     {
         spec.action: spec
         for spec in (
-            ActionSpec(
-                action=Action.CONTROL, carrier=Command.P0_TO_MCU, meaning=Meaning.CONTROL, layout=Layout.FIXED
-            ),
-            ActionSpec(
-                action=Action.READ, carrier=Command.P0_TO_MCU, meaning=Meaning.READ, layout=Layout.FIXED
-            ),
-            ActionSpec(
-                action=Action.READ_REPLY, carrier=_REPLY, meaning=Meaning.READ_REPLY, layout=Layout.FIXED
-            ),
-            ActionSpec(
-                action=Action.REPORT, carrier=Command.P0_FROM_MCU, meaning=Meaning.REPORT, layout=Layout.FIXED
-            ),
-            ActionSpec(action=Action.RAW_TO_MCU, carrier=Command.P0_TO_MCU, meaning=Meaning.RAW),
-            ActionSpec(action=Action.RAW_FROM_MCU, carrier=Command.P0_FROM_MCU, meaning=Meaning.RAW),
-            ActionSpec(
-                action=Action.VAR_CONTROL,
-                carrier=Command.P0_TO_MCU,
-                meaning=Meaning.CONTROL,
-                layout=Layout.VARIABLE,
-            ),
-            ActionSpec(
-                action=Action.VAR_READ,
-                carrier=Command.P0_TO_MCU,
-                meaning=Meaning.READ,
-                layout=Layout.VARIABLE,
-            ),
-            ActionSpec(
-                action=Action.VAR_READ_REPLY,
-                carrier=_REPLY,
-                meaning=Meaning.READ_REPLY,
-                layout=Layout.VARIABLE,
-            ),
-            ActionSpec(
-                action=Action.VAR_REPORT,
-                carrier=Command.P0_FROM_MCU,
-                meaning=Meaning.REPORT,
-                layout=Layout.VARIABLE,
-            ),
-            ActionSpec(
-                action=Action.MESH_STATUS,
-                carrier=Command.P0_FROM_MCU,
-                meaning=Meaning.MESH,
-                body=schemas.MESH_STATUS,
-            ),
-            ActionSpec(
-                action=Action.MESH_CONTROL,
-                carrier=Command.P0_TO_MCU,
-                meaning=Meaning.MESH,
-                body=schemas.MESH_DATA,
-            ),
-            ActionSpec(
-                action=Action.MESH_REPORT,
-                carrier=Command.P0_FROM_MCU,
-                meaning=Meaning.MESH,
-                body=schemas.MESH_DATA,
-            ),
+            ActionSpec(Action.CONTROL, _TO, Meaning.CONTROL, _FIXED),
+            ActionSpec(Action.READ, _TO, Meaning.READ, _FIXED),
+            ActionSpec(Action.READ_REPLY, _REPLY, Meaning.READ_REPLY, _FIXED),
+            ActionSpec(Action.REPORT, _FROM, Meaning.REPORT, _FIXED),
+            ActionSpec(Action.RAW_TO_MCU, _TO, Meaning.RAW),
+            ActionSpec(Action.RAW_FROM_MCU, _FROM, Meaning.RAW),
+            ActionSpec(Action.VAR_CONTROL, _TO, Meaning.CONTROL, _VARIABLE),
+            ActionSpec(Action.VAR_READ, _TO, Meaning.READ, _VARIABLE),
+            ActionSpec(Action.VAR_READ_REPLY, _REPLY, Meaning.READ_REPLY, _VARIABLE),
+            ActionSpec(Action.VAR_REPORT, _FROM, Meaning.REPORT, _VARIABLE),
+            ActionSpec(Action.MESH_STATUS, _FROM, Meaning.MESH, body=schemas.MESH_STATUS),
+            ActionSpec(Action.MESH_CONTROL, _TO, Meaning.MESH, body=schemas.MESH_DATA),
+            ActionSpec(Action.MESH_REPORT, _FROM, Meaning.MESH, body=schemas.MESH_DATA),
         )
     }
 )
