@@ -14,7 +14,6 @@ from gizserial.commands import (
     UNKNOWN_NAME,
     Direction,
     FrameSpec,
-    Role,
 )
 from gizserial.datapoints import Raw
 from gizserial.errors import BodyError
@@ -170,11 +169,6 @@ class _Reader:
             if len(self._known) < self.LIMIT:
                 self._known[raw] = known
         return known
-
-
-def sender_of(direction: Direction) -> Role:
-    """The end that sends in this direction."""
-    return Role.MODULE if direction == Role.MODULE.direction else Role.MCU
 
 
 def build_body(spec: FrameSpec, fields: Mapping[str, Any]) -> tuple[bytes, int]:

@@ -119,7 +119,7 @@ class ModuleRole:
         self._full_push_due: float | None = None
         # what it believes of its network
         self._station = self._router = self._cloud = False
-        self._strength = self._level_strength = 0
+        self._level_strength = 0
         self._apps = 0
         self._mode: str | None = None
         self._mode_ends: float | None = None
