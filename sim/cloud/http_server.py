@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Iterable
+import ssl
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 import h11
@@ -27,6 +28,7 @@ from gizserial.m2m.http import ErrorAnswer
 from gizserial.m2m.http_cloud import ErrorCode
 from sim.cloud.errors import AddressError
 from sim.cloud.http_device import NOT_FOUND, SERVER_ERROR, DeviceApi, device_router, error_response
+from sim.cloud.tls_accept import HANDSHAKE_TIME, Handshakes
 
 REQUEST_TIME: Final = 10.0
 """Seconds that a client has for a whole request."""
@@ -117,11 +119,15 @@ class _JoinedTransport(asyncio.Transport):
 
     A close with bytes of the client unread would reset the connection and take the answer with it. So closing
     only ends our direction; the connection ends with the client's, or after :data:`LINGER_TIME`.
+
+    :param sending: Whether the client is in the middle of a request.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, sending: Callable[[], bool]
+    ) -> None:
         super().__init__()
-        self._transport, self._loop = transport, loop
+        self._transport, self._loop, self._sending = transport, loop, sending
         self._waiting = bytearray()
         self._flush: asyncio.Handle | None = None
         self._end: asyncio.TimerHandle | None = None
@@ -152,11 +158,14 @@ class _JoinedTransport(asyncio.Transport):
             return
         self._send()
         self._end = self._loop.call_later(LINGER_TIME, self._transport.abort)
-        if self._transport.is_closing() or not self._transport.can_write_eof():
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        elif not self._transport.is_closing() and self._sending():
+            # TLS cannot end one direction: the client has to be heard out, or it loses the answer.
+            self._transport.resume_reading()
+        else:
             self._transport.close()
-            return
-        self._transport.write_eof()
-        self._transport.resume_reading()
 
     def abort(self) -> None:
         self._waiting.clear()
@@ -240,7 +249,9 @@ class ModuleProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Put the joining transport between uvicorn and the socket."""
-        self._joined = _JoinedTransport(transport, self.loop)
+        self._joined = _JoinedTransport(
+            transport, self.loop, lambda: self.conn.their_state in {h11.SEND_BODY, h11.ERROR}
+        )
         super().connection_made(self._joined)
         self._watch()
 
@@ -315,6 +326,8 @@ class HttpServer:
 
     :param option: The option that chose the address, for the sentence that says to choose another.
     :param request_time: Seconds that a client has for a whole request.
+    :param tls: Speak HTTPS with this; None is plain HTTP.
+    :param handshake_time: Seconds that a client has for the TLS handshake.
     """
 
     def __init__(
@@ -325,6 +338,8 @@ class HttpServer:
         port: int = 0,
         option: str = "--http",
         request_time: float = REQUEST_TIME,
+        tls: ssl.SSLContext | None = None,
+        handshake_time: float = HANDSHAKE_TIME,
     ) -> None:
         self._host, self._port, self._option = host, port, option
         self._app_state = {"request_time": request_time}
@@ -346,6 +361,9 @@ class HttpServer:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._state = ServerState()
         self._server: asyncio.Server | None = None
+        self._handshakes = (
+            None if tls is None else Handshakes(tls, self._protocol, handshake_time=handshake_time)
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -367,7 +385,7 @@ class HttpServer:
         self._config.load()
         try:
             self._server = await loop.create_server(
-                lambda: ModuleProtocol(self._config, self._state, self._app_state, loop),
+                self._handshakes.accept if self._handshakes is not None else self._protocol,
                 self._host,
                 self._port,
             )
@@ -381,6 +399,8 @@ class HttpServer:
             return
         server, self._server = self._server, None
         server.close()
+        if self._handshakes is not None:
+            await self._handshakes.stop()
         for connection in self._connections():
             if connection.cycle is None or connection.cycle.response_complete:
                 connection.drop()
@@ -395,6 +415,9 @@ class HttpServer:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_TIME)
         await server.wait_closed()
+
+    def _protocol(self) -> ModuleProtocol:
+        return ModuleProtocol(self._config, self._state, self._app_state, asyncio.get_running_loop())
 
     def _connections(self) -> list[ModuleProtocol]:
         return [one for one in self._state.connections if isinstance(one, ModuleProtocol)]
