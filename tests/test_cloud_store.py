@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from sim.cloud.database import FILE_NAME, SCHEMA
 from sim.cloud.device import LastData, Versions
 from sim.cloud.errors import StoreError
-from sim.cloud.store import FILE_NAME, SCHEMA, Store, draw_did
+from sim.cloud.store import Store, draw_did
 
 PK = "0123456789abcdef" * 2
 MAC = "00163E002CAC"
@@ -43,7 +44,7 @@ def test_a_device_keeps_its_did(store: Store) -> None:
     again = store.register(PK, MAC.lower(), "KLMNOPQRST", is_reset=False, now=20.0)
     assert again.did == first.did
     assert (again.created, again.last_seen) == (10.0, 20.0)
-    assert (again.mac, again.passcode, again.previous_passcode) == (MAC, "KLMNOPQRST", PASSCODE)
+    assert (again.mac, again.passcode, again.previous_passcode) == (MAC.lower(), "KLMNOPQRST", PASSCODE)
     assert store.devices() == [again]
     assert store.device(first.did) == store.by_mac(PK, MAC.lower()) == again
 
@@ -241,7 +242,7 @@ def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_clouds_do_not_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.cloud.store.LOCK_TIME", 0.01)
+    monkeypatch.setattr("sim.cloud.database.LOCK_TIME", 0.01)
     store = Store(tmp_path, told=refuse)
     with pytest.raises(StoreError, match="in use by another process"):
         Store(tmp_path, told=refuse)
@@ -261,10 +262,10 @@ def test_a_file_as_directory(tmp_path: Path) -> None:
 def test_a_registration_that_cannot_be_stored_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path, told=refuse)
     did = store.register(PK, MAC, PASSCODE, is_reset=False, now=1.0).did
-    store._db.execute("PRAGMA query_only = ON")  # as a disk that refuses to be written
+    store.database._db.execute("PRAGMA query_only = ON")  # as a disk that refuses to be written
     with pytest.raises(StoreError, match="readonly"):
         store.register(PK, MAC, "KLMNOPQRST", is_reset=False, now=2.0)
-    store._db.execute("PRAGMA query_only = OFF")
+    store.database._db.execute("PRAGMA query_only = OFF")
     assert store.check_login(did, PASSCODE)
     store.register(PK, MAC, "KLMNOPQRST", is_reset=False, now=2.0)
     store.close()

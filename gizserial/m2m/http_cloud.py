@@ -35,7 +35,7 @@ class ErrorCode(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RegisterForm:
-    """A registration. The mac is upper-case, which makes it a key (§12.4, R20)."""
+    """A registration. The mac stays as the device wrote it; who looks it up ignores its case (R20)."""
 
     mac: str
     passcode: str = dataclasses.field(repr=False)
@@ -109,7 +109,7 @@ def _registration(form: dict[str, str], product_key: str) -> RegisterForm | Erro
     if not _PASSCODE.fullmatch(passcode):
         return _wrong("passcode")
     return RegisterForm(
-        mac=mac.upper(),
+        mac=mac,
         passcode=passcode,
         product_key=product_key,
         is_reset=form.get("is_reset") == "1",

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from sim.cloud.auth import Gate
+from sim.cloud.app_side import AppSide
+from sim.cloud.auth import CLIENT, Gate
 from sim.cloud.broker import make_broker
 from sim.cloud.config import Address, Advertised, CloudConfig
 from sim.cloud.errors import AddressError
@@ -17,6 +18,7 @@ from sim.cloud.http_server import HttpServer, create_app
 from sim.cloud.hub import Hub
 from sim.cloud.mqtt_front import MqttFront
 from sim.cloud.products import Products
+from sim.cloud.recorder import Recorder
 from sim.cloud.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +38,18 @@ class EmbeddedCloud:
         self.store: Final = Store(self.config.data, told=self._notices.append)
         self.hub: Final = Hub(self.store)
         self.products: Final = Products(self.config.products, strict=self.config.strict_products)
+        self.side: Final = AppSide(
+            config=self.config, store=self.store, hub=self.hub, products=self.products, now=time.time
+        )
+        self.hub.subscribe(
+            Recorder(
+                self.store,
+                self.side.history,
+                product_of=self.side.product,
+                tell=self.hub.tell,
+                ours=CLIENT,
+            )
+        )
         self.addresses: dict[str, str] = {}
         """Name of the service → ``HOST:PORT`` where it really listens."""
         self._gate = Gate(self.store, adopt=self.config.adopt, told=self.hub.tell)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from sim.cloud.errors import AddressError
 from sim.cloud.pacing import Pace
@@ -74,6 +74,36 @@ class Advertised:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AppConfig:
+    """An app of the configuration; what is None is made up."""
+
+    appid: str | None = None
+    appsecret: str | None = dataclasses.field(default=None, repr=False)
+    products: tuple[str, ...] | None = None
+    """Product keys that it may use; None: all."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WantedBinding:
+    """A device that a user of the configuration has, as soon as it has registered."""
+
+    product_key: str
+    mac: str
+    remark: str = ""
+    dev_alias: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UserConfig:
+    """A user of the configuration."""
+
+    kind: Literal["username", "email", "phone"]
+    name: str
+    password: str = dataclasses.field(repr=False)
+    bind: tuple[WantedBinding, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """Where the cloud listens, what it knows, and how strict it is.
 
@@ -94,10 +124,40 @@ class CloudConfig:
     adopt: bool = False
     """Take over devices that log in with an unknown did (device-cloud.md §12.3)."""
     pace: Pace = dataclasses.field(default_factory=Pace)
+    https: str | None = None
+    ws: str | None = None
+    wss: str | None = None
+    mqtts: str | None = None
+    snoti: str | None = None
+    """Addresses of the services for apps and servers; None: not served."""
+    optional: frozenset[str] = frozenset()
+    """Names of the services that may take any free port where the wanted one is in use."""
+    cert: Path | None = None
+    key: Path | None = None
+    """The user's own certificate (PEM, with its chain) and key; None: of a CA that the cloud makes."""
+    names: tuple[str, ...] = ()
+    """Further host names and addresses for the certificate."""
+    apps: tuple[AppConfig, ...] = ()
+    users: tuple[UserConfig, ...] = ()
+    token_time: float = 7 * 86400.0
+    """Seconds that a token is good for."""
+    history_time: float = 7 * 86400.0
+    """Seconds that packets and data points of devices are kept."""
+    accept_any_appid: bool = False
+    """Register an unknown appid when it is first used (open-api.md R14)."""
+    strict_raw: bool = False
+    """``c2s_raw`` takes whole packets only (websocket-api.md §8.1)."""
+    ws_bool_as_int: bool = False
+    """``s2c_noti`` has 1 and 0 instead of true and false (websocket-api.md R1)."""
+    admin: bool = True
+    """Serve the admin API."""
 
     def __post_init__(self) -> None:
-        for text in (self.http, *self.mqtt):
+        others = (self.https, self.ws, self.wss, self.mqtts, self.snoti)
+        for text in (self.http, *self.mqtt, *(text for text in others if text is not None)):
             Address.parse(text)
+        if (self.cert is None) != (self.key is None):
+            raise AddressError("a certificate needs its key: give both")
         if not self.mqtt:
             raise AddressError("at least one MQTT address is needed")
         if self.advertise is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Device:
     product_key: str
     """Empty for an adopted device whose product is not known yet."""
     mac: str
-    """Upper-case; empty for an adopted device."""
+    """As it was registered, compared without regard to case; empty for an adopted device."""
     passcode: str = dataclasses.field(repr=False)
     previous_passcode: str | None = dataclasses.field(default=None, repr=False)
     """The one before the last change; a DELETE after a reset still carries it."""
@@ -38,6 +39,8 @@ class Device:
     """By which an app finds the device after on-boarding (§5.4)."""
     resets: int = 0
     """How often its bindings were to be dropped. A binding made under a smaller number is no more."""
+    disabled: bool = False
+    """Taken out of use by the administrator: its users can neither see nor control it."""
     module_versions: Versions | None = None
     mcu_versions: Versions | None = None
     created: float
@@ -47,3 +50,7 @@ class Device:
     last_report: LastData | None = None
     """The last P0 report: action byte and body."""
     last_raw: LastData | None = None
+    changed: float | None = None
+    """When it last reported, came on line or went off line."""
+    state: Mapping[str, int | bytes] = dataclasses.field(default_factory=dict)
+    """Raw value of every data point that it has ever reported."""

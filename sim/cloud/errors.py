@@ -9,6 +9,7 @@
     └── DeviceError                     a device that was asked for something did not do it
         ├── UnknownDevice (LookupError) no device has this did
         ├── DeviceOffline               it has no MQTT session
+        ├── NotDelivered                its connection takes no more
         └── NoAnswer (TimeoutError)     it did not answer in time
 """
 
@@ -56,6 +57,13 @@ class DeviceOffline(DeviceError):
 
     def __init__(self, did: str) -> None:
         super().__init__(did, f"device {did} is offline")
+
+
+class NotDelivered(DeviceError):
+    """The message cannot be handed to the device's connection."""
+
+    def __init__(self, did: str, reason: str) -> None:
+        super().__init__(did, f"device {did}: {reason}")
 
 
 class NoAnswer(DeviceError, TimeoutError):

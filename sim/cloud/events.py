@@ -7,12 +7,24 @@ secrets never leave the store.
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
     at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Who sent something to a device (open-api.md §8.4, snoti.md §6)."""
+
+    source: Literal["client", "open_api", "scheduler", "enterprise_api", "noti", "d3", "cloud"]
+    """``client`` is the WebSocket API or MQTT, ``cloud`` this program itself."""
+    uid: str | None = None
+    appid: str | None = None
+    enterprise_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +82,10 @@ class Online(_Event):
     """A device has an MQTT session with all its subscriptions."""
 
     did: str
+    again: bool = False
+    """It came back before its old session was found to be dead: nobody was told that it was off line."""
+    address: str = ""
+    """Where it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +123,16 @@ class AppOffline(_Event):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request(_Event):
-    """An app's 0090 or 0093 has just been sent to the device."""
+    """A 0090, 0093 or 0094 has just been sent to the device."""
 
     did: str
     client: str
     command: int
     sn: int | None
     p0: bytes
+    packet: bytes = b""
+    """The whole business frame."""
+    origin: Origin = Origin("client")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +143,7 @@ class Answer(_Event):
     client: str
     sn: int
     p0: bytes
+    packet: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +152,73 @@ class Report(_Event):
 
     did: str
     p0: bytes
+    packet: bytes = b""
+    sn: int | None = None
+    """Of a report that wants an acknowledgement (0093)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DataReported(_Event):
+    """Data points of a device, decoded and stored: of a report, or of an answer."""
+
+    did: str
+    raw: Mapping[str, int | bytes]
+    """Raw value of each point in it; never empty."""
+    before: Mapping[str, int | bytes]
+    """Every point that was known before."""
+    p0: bytes
+    packet: bytes
+    sn: int | None = None
+    """Of a report that wants an acknowledgement (0093)."""
+    answers: int | None = None
+    """The sn of the cloud's request that it answers (0094)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RawReported(_Event):
+    """P0 of a device that holds no data points: raw data, central control, or the product has none."""
+
+    did: str
+    p0: bytes
+    packet: bytes
+    sn: int | None = None
+    answers: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BadReported(_Event):
+    """P0 with the action of data points that cannot be decoded."""
+
+    did: str
+    packet: bytes
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bound(_Event):
+    """A user has a device now."""
+
+    did: str
+    uid: str
+    appid: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Unbound(_Event):
+    """A user has a device no more."""
+
+    did: str
+    uid: str
+    appid: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokensRevoked(_Event):
+    """Tokens of a user that are good no more."""
+
+    uid: str
+    keep: str | None = None
+    """Hash of the one that stays."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +258,12 @@ Event: TypeAlias = (
     | Request
     | Answer
     | Report
+    | DataReported
+    | RawReported
+    | BadReported
+    | Bound
+    | Unbound
+    | TokensRevoked
     | ModuleLog
     | Dropped
     | Notice

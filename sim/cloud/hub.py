@@ -15,7 +15,7 @@ from gizserial.m2m.topics import TopicKind
 from gizserial.p0 import Action
 from sim.cloud.auth import CLIENT
 from sim.cloud.device import LastData
-from sim.cloud.errors import DeviceOffline, NoAnswer, StoreError, UnknownDevice
+from sim.cloud.errors import DeviceOffline, NoAnswer, NotDelivered, StoreError, UnknownDevice
 from sim.cloud.events import (
     Answer,
     AppOffline,
@@ -25,6 +25,7 @@ from sim.cloud.events import (
     Notice,
     Offline,
     Online,
+    Origin,
     Report,
     Request,
 )
@@ -50,7 +51,10 @@ class Hub:
         self._devices: dict[str, ClientConnection] = {}
         self._subscriptions: dict[ClientConnection, set[str]] = {}
         self._online: set[str] = set()
-        self._apps: dict[str, set[ClientConnection]] = {}
+        self._complete: set[ClientConnection] = set()
+        """Devices that have made all their subscriptions."""
+        self._apps: dict[str, set[object]] = {}
+        """Who watches a device: MQTT apps and sockets of the WebSocket API."""
         self._waiting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._reading: dict[str, list[asyncio.Future[bytes]]] = {}
         self._sn = 0
@@ -87,6 +91,45 @@ class Hub:
             raise UnknownDevice(did)
         return device.last_report
 
+    def next_sn(self) -> int:
+        """A number for a 0093 of the cloud's."""
+        self._sn = self._sn % SN_MAX + 1
+        return self._sn
+
+    def send(self, did: str, packet: bytes, origin: Origin) -> None:
+        """Hand a business frame to the device's connection, which sends it when the device can take it.
+
+        :raises UnknownDevice: no such device.
+        :raises DeviceOffline: it has no session.
+        :raises NotDelivered: too much waits for it already, or the frame is too long for it.
+        """
+        refused = self._connection(did).send(Publish(topics.app2dev(did, CLIENT), packet), origin=origin)
+        if refused is not None:
+            raise NotDelivered(did, refused)
+
+    def watch(self, did: str, who: object) -> None:
+        """Somebody watches the device (0210 tells it how many do)."""
+        watchers = self._apps.setdefault(did, set())
+        if who not in watchers:
+            watchers.add(who)
+            self._tell_count(did)
+
+    def unwatch(self, did: str, who: object) -> None:
+        """Somebody does so no more."""
+        watchers = self._apps.get(did, set())
+        if who in watchers:
+            watchers.discard(who)
+            if not watchers:
+                del self._apps[did]
+            self._tell_count(did)
+
+    def disconnect(self, did: str, reason: str) -> bool:
+        """End the MQTT session of a device; whether it had one."""
+        connection = self._devices.get(did)
+        if connection is not None:
+            connection.stop(reason)
+        return connection is not None
+
     async def control(self, did: str, p0: bytes, *, timeout: float = ANSWER_TIME) -> bytes:  # noqa: ASYNC109 - part of the protocol
         """Send a P0 as 0093 and wait for its 0094; gives the P0 in it, usually empty.
 
@@ -94,14 +137,12 @@ class Hub:
         :raises DeviceOffline: it has no session.
         :raises NoAnswer: no 0094 in time.
         """
-        connection = self._connection(did)
-        self._sn = self._sn % SN_MAX + 1
-        key = did, self._sn
+        sn = self.next_sn()
+        key = did, sn
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[key] = future
-        frame = BusinessFrame(frames.CONTROL_ACKED, p0, self._sn)
-        connection.send(Publish(topics.app2dev(did, CLIENT), frame.encode()))
         try:
+            self.send(did, BusinessFrame(frames.CONTROL_ACKED, p0, sn).encode(), Origin("cloud"))
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
@@ -114,12 +155,10 @@ class Hub:
 
         :param p0: The read's P0; a variable-length product has another one.
         """
-        connection = self._connection(did)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._reading.setdefault(did, []).append(future)
-        frame = BusinessFrame(frames.CONTROL, p0)
-        connection.send(Publish(topics.app2dev(did, CLIENT), frame.encode()))
         try:
+            self.send(did, BusinessFrame(frames.CONTROL, p0).encode(), Origin("cloud"))
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
@@ -148,6 +187,7 @@ class Hub:
         """A client is gone."""
         login = connection.login
         self._subscriptions.pop(connection, None)
+        self._complete.discard(connection)
         if login is None:
             return
         if login.party == "app":
@@ -157,6 +197,7 @@ class Hub:
             if login.did in self._online:
                 self._online.discard(login.did)
                 self._keep(lambda: self.store.touch(login.did, time.time(), online=True))
+                self._keep(lambda: self.store.set_changed(login.did, time.time()))
                 self.tell(Offline(at=time.time(), did=login.did, reason=reason))
 
     def subscribed(self, connection: ClientConnection, filters: list[str]) -> None:
@@ -167,17 +208,18 @@ class Hub:
         mine = self._subscriptions[connection]
         mine.update(filters)
         if login.party == "app":
-            apps = self._apps.setdefault(login.did, set())
-            if connection not in apps and mine:
-                apps.add(connection)
+            if mine and connection not in self._apps.get(login.did, ()):
                 self.tell(AppOnline(at=time.time(), did=login.did, client=login.client_id))
-                self._tell_count(login.did)
+                self.watch(login.did, connection)
             return
         self._learn_product(login.did, filters)
-        if login.did not in self._online and _is_complete(login.did, mine):
+        if connection not in self._complete and _is_complete(login.did, mine):
+            self._complete.add(connection)
+            again = login.did in self._online
             self._online.add(login.did)
             self._keep(lambda: self.store.touch(login.did, time.time(), online=True))
-            self.tell(Online(at=time.time(), did=login.did))
+            self._keep(lambda: self.store.set_changed(login.did, time.time()))
+            self.tell(Online(at=time.time(), did=login.did, again=again, address=connection.peer[0]))
             self._tell_count(login.did)
 
     def _learn_product(self, did: str, filters: list[str]) -> None:
@@ -210,27 +252,28 @@ class Hub:
         elif topic.kind in {TopicKind.DEV2APP, TopicKind.DEV2APP_CLIENT}:
             frame = BusinessFrame.decode(packet.payload)
             if isinstance(frame, BusinessFrame):
-                self._from_device(connection, login.did, topic.client, frame)
+                self._from_device(connection, login.did, topic.client, frame, packet.payload)
 
     def _from_device(
-        self, connection: ClientConnection, did: str, client: str | None, frame: BusinessFrame
+        self,
+        connection: ClientConnection,
+        did: str,
+        client: str | None,
+        frame: BusinessFrame,
+        packet: bytes,
     ) -> None:
         now = time.time()
         if frame.command == frames.ACK and frame.sn is not None and client is not None:
             if connection.queue is not None:
                 connection.queue.acknowledged(client, frame.sn)
                 connection.pump()
-            self.tell(Answer(at=now, did=did, client=client, sn=frame.sn, p0=frame.payload))
+            self.tell(Answer(at=now, did=did, client=client, sn=frame.sn, p0=frame.payload, packet=packet))
             future = self._waiting.get((did, frame.sn)) if client == CLIENT else None
             if future is not None and not future.done():
                 future.set_result(frame.payload)
         elif frame.command in {frames.REPORT, frames.CONTROL_ACKED} and frame.payload:
             # A 0093 from a device is a report too (R10); an empty 0091 says nothing (R2).
-            if frame.payload[0] == Action.RAW_FROM_MCU:
-                self._keep(lambda: self.store.save_raw(did, frame.payload[1:], now))
-            else:
-                self._keep(lambda: self.store.save_report(did, frame.payload, now))
-            self.tell(Report(at=now, did=did, p0=frame.payload))
+            self.tell(Report(at=now, did=did, p0=frame.payload, packet=packet, sn=frame.sn))
             self._status_came(did, frame.payload)
 
     def _keep(self, write: Callable[[], None]) -> None:
@@ -262,6 +305,8 @@ class Hub:
                     command=frame.command,
                     sn=frame.sn,
                     p0=frame.payload,
+                    packet=item.packet.payload if isinstance(item.packet, Publish) else b"",
+                    origin=item.origin,
                 )
             )
 
@@ -269,11 +314,10 @@ class Hub:
 
     def _app_left(self, connection: ClientConnection) -> None:
         login = connection.login
-        if login is None or connection not in self._apps.get(login.did, set()):
+        if login is None or connection not in self._apps.get(login.did, ()):
             return
-        self._apps[login.did].discard(connection)
         self.tell(AppOffline(at=time.time(), did=login.did, client=login.client_id))
-        self._tell_count(login.did)
+        self.unwatch(login.did, connection)
 
     def _tell_count(self, did: str) -> None:
         """0210: how many apps are there; the newest number is enough (§9.3)."""

@@ -30,7 +30,7 @@ from gizserial.m2m.mqtt31 import (
 )
 from sim.cloud.auth import Login, Refusal
 from sim.cloud.broker import LISTENER, Downstream, Upstream, backlog, let_go
-from sim.cloud.events import Dropped, LoginRefused, Notice
+from sim.cloud.events import Dropped, LoginRefused, Notice, Origin
 from sim.cloud.pacing import DeviceQueue
 from sim.cloud.sockets import without_delay
 
@@ -50,6 +50,7 @@ BROKER_TIMES: Final = (0.02, 0.1, 0.4, 1.5)
 """Seconds that the broker has to let go of a client that is gone, and is told again after each."""
 DELIVERY_TIME: Final = 2.0
 """Seconds that the broker has for what a client said last."""
+_CLIENT: Final = Origin("client")
 BREATH: Final = 0.005
 """Seconds until a client is read again that sent faster than the broker works."""
 
@@ -290,17 +291,18 @@ class ClientConnection:
 
     # --- what leaves
 
-    def send(self, packet: Publish, *, key: str | None = None) -> None:
-        """Queue a message for a device.
+    def send(self, packet: Publish, *, key: str | None = None, origin: Origin = _CLIENT) -> str | None:
+        """Queue a message for a device; returns why it was refused, or None.
 
         :param key: Replaces a waiting message with the same key.
         """
-        if self.queue is None or self.login is None:
-            return
-        refused = self.queue.put(packet, key=key)
+        if self.queue is None or self.login is None or self._reason is not None:
+            return "its connection is about to end"
+        refused = self.queue.put(packet, key=key, origin=origin)
         if refused is not None:
             self._front.hub.tell(Dropped(at=time.time(), did=self.login.did, reason=refused))
         self.pump()
+        return refused
 
     def _answer(self, packet: Packet) -> None:
         if self.queue is None:

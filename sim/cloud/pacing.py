@@ -25,7 +25,9 @@ from typing import Final
 from gizserial.m2m.frames import CONTROL_ACKED, BusinessFrame
 from gizserial.m2m.mqtt31 import Packet, Publish, SubAck
 from gizserial.m2m.topics import MAX_TOPIC, TopicKind, parse_topic
+from sim.cloud.events import Origin
 
+_CLIENT: Final = Origin("client")
 MAX_ANSWERS: Final = 64
 """Answers that wait for a device which does not read; with one more its connection is useless."""
 
@@ -55,6 +57,7 @@ class Outgoing:
     """What a PUBLISH on app2dev holds, when it is a sound business frame."""
     client: str = ""
     """Who sent it, as the device will name it in its answer."""
+    origin: Origin = _CLIENT
     key: str | None = None
 
     @property
@@ -97,7 +100,7 @@ class DeviceQueue:
         """Queue a CONNACK, SUBACK or PINGRESP."""
         self._answers.append(Outgoing(packet))
 
-    def put(self, packet: Publish, *, key: str | None = None) -> str | None:
+    def put(self, packet: Publish, *, key: str | None = None, origin: Origin = _CLIENT) -> str | None:
         """Queue a message; returns why it was refused, or None.
 
         :param key: A waiting message with the same key is replaced: only the newest one counts.
@@ -107,7 +110,7 @@ class DeviceQueue:
             return f"a message of {size} bytes does not fit the module's buffer of {self._pace.max_packet}"
         if len(packet.topic.encode()) > MAX_TOPIC:
             return f"its topic is longer than the {MAX_TOPIC} bytes that modules have room for"
-        item = _outgoing(packet, key)
+        item = _outgoing(packet, key, origin)
         if key is not None:
             for index, waiting in enumerate(self._waiting):
                 if waiting.key == key:
@@ -174,10 +177,10 @@ class DeviceQueue:
         return max(due, self._sent_at + self._pace.gap)
 
 
-def _outgoing(packet: Publish, key: str | None) -> Outgoing:
+def _outgoing(packet: Publish, key: str | None, origin: Origin) -> Outgoing:
     topic = parse_topic(packet.topic)
     if topic is None or topic.kind is not TopicKind.APP2DEV:
-        return Outgoing(packet, key=key)
+        return Outgoing(packet, origin=origin, key=key)
     frame = BusinessFrame.decode(packet.payload)
     sound = frame if isinstance(frame, BusinessFrame) else None
-    return Outgoing(packet, sound, topic.client or "", key)
+    return Outgoing(packet, sound, topic.client or "", origin, key)

@@ -13,14 +13,26 @@ from gizserial.m2m.http_cloud import ErrorCode
 from gizserial.m2m.secure import check_secret
 from gizserial.product import Product
 
-_PRODUCT_KEY: Final = re.compile(r"[0-9a-f]{32}")
+_PRODUCT_KEY: Final = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+"""Real ones are 32 hex digits; clients have others compiled in (open-api.md §3)."""
+
+
+_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credential:
+    """An id and its secret."""
+
+    id: str
+    secret: str = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CloudProduct:
     """A product as a cloud knows it.
 
-    :raises ValueOutOfRange: when the product key is not 32 hex digits.
+    :raises ValueOutOfRange: when the product key is no word.
     :raises CipherError: when the secret is not 32 hex digits, or G2 cannot work here at all.
     """
 
@@ -31,11 +43,23 @@ class CloudProduct:
     """Its plain registration is refused, as the real service does for such products."""
     product: Product | None = None
     """Its data points, when a definition is there."""
+    shared: bool = False
+    """Its first user becomes owner, and others come by his sharing only (open-api.md §7.1)."""
+    credentials: tuple[Credential, ...] = ()
+    """Who may log in at SNoti for it (snoti.md §3)."""
+    enterprise: Credential | None = None
+    """Enterprise id and secret that it belongs to (open-api.md §19)."""
+
+    @property
+    def name(self) -> str:
+        """What devices of it are called."""
+        return self.product.name if self.product is not None else self.product_key[:8]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "product_key", self.product_key.lower())
         if not _PRODUCT_KEY.fullmatch(self.product_key):
-            raise ValueOutOfRange("product_key", self.product_key, "32 hexadecimal digits")
+            raise ValueOutOfRange("product_key", self.product_key, "32 hexadecimal digits, or another word")
+        if _HEX.fullmatch(self.product_key):
+            object.__setattr__(self, "product_key", self.product_key.lower())
         if self.secret is not None:
             check_secret(self.secret)
 
@@ -69,8 +93,13 @@ class Products:
         self._products[product.product_key] = product
 
     def get(self, product_key: str) -> CloudProduct | None:
-        """The configured product with this key, in either case."""
-        return self._products.get(product_key.lower())
+        """The configured product with this key; hexadecimal ones in either case."""
+        return self._products.get(product_key) or self._products.get(product_key.lower())
+
+    def remove(self, product_key: str) -> bool:
+        """Serve a product no more; whether it was served."""
+        known = self.get(product_key)
+        return known is not None and self._products.pop(known.product_key, None) is not None
 
     def refusal(self, product_key: str) -> ErrorAnswer | None:
         """Why a module of this product may not register with G1; None when it may."""

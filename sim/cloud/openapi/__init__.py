@@ -1,0 +1,1 @@
+"""The Open API: what apps call over HTTP (open-api.md)."""
