@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import shutil
 import ssl
@@ -475,6 +476,15 @@ def test_own_certificate_that_cannot_be_used(own: Own) -> None:
     own.certificate.unlink()
     own.certificate.mkdir()
     assert "it is a directory" in own.refused()
+
+
+def test_own_certificate_of_an_unknown_version(own: Own) -> None:
+    der = own.pair.certificate.public_bytes(Encoding.DER)
+    version = bytes.fromhex("a003020102")
+    assert version in der
+    odd = base64.encodebytes(der.replace(version, bytes.fromhex("a003020107"), 1))
+    own.certificate.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + odd + b"-----END CERTIFICATE-----\n")
+    assert own.refused() == f"{own.certificate}: it holds no certificate in PEM form"
 
 
 def test_own_key_that_is_too_weak(own: Own) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from support_tls import strict_client
 
 from sim.cloud.http_server import HttpServer
+from sim.cloud.tls_accept import Handshakes
 from sim.cloud.tls_identity import TlsIdentity
 
 FAR = 5.0
@@ -184,6 +186,36 @@ async def test_stops_in_the_middle_of_handshakes(identity: TlsIdentity) -> None:
             with suppress(ConnectionError, ssl.SSLError):  # an abort is an end too
                 assert await reader.read() == b""
         writer.close()
+
+
+async def test_streams_behind_the_handshake(identity: TlsIdentity) -> None:
+    # As SNoti needs them: lines over TLS (snoti.md §2), the first one together with the end of the handshake.
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    handshakes = Handshakes(
+        identity.server_context(alpn=()),
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), echo),
+    )
+    server = await loop.create_server(handshakes.accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    def ask() -> bytes:
+        context = strict_client(identity.ca_pem)
+        with (
+            socket.create_connection(("127.0.0.1", port), FAR) as plain,
+            context.wrap_socket(plain, server_hostname="snoti.gizwits.com") as connection,
+        ):
+            connection.sendall(b"{}\n")
+            return connection.recv(1024)
+
+    assert await asyncio.to_thread(ask) == b"{}\n"
+    server.close()
+    await handshakes.stop()
+    async with asyncio.timeout(FAR):
+        await server.wait_closed()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -46,6 +46,11 @@ SERVER_DAYS: Final = 396
 RENEW_DAYS: Final = 90
 """A certificate that ends sooner is replaced: a cloud may run for long after its start."""
 
+_UNUSABLE: Final = (
+    *(x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    *(InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError),
+)
+"""What cryptography raises about a certificate that it can read, but not use."""
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
@@ -100,16 +105,22 @@ class KeyPair:
         """Whether every one of the names is in its subject alternative names."""
         try:
             known = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (x509.ExtensionNotFound, ValueError):
+        except _UNUSABLE:
             return False
         return set(names) <= set(known)
 
 
 class Authority:
-    """A certificate authority for one cloud. Clients that trust it trust everything that it issues."""
+    """A certificate authority for one cloud. Clients that trust it trust everything that it issues.
+
+    :raises CertificateError: its key is no EC key.
+    """
 
     def __init__(self, pair: KeyPair) -> None:
+        if not isinstance(pair.key, ec.EllipticCurvePrivateKey):
+            raise CertificateError("the key of the authority is no EC key")
         self.pair: Final = pair
+        self._key = pair.key
 
     @classmethod
     def make(cls, now: float) -> Self:
@@ -143,9 +154,9 @@ class Authority:
             usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
             certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
             certificate.verify_directly_issued_by(certificate)
-        except (x509.ExtensionNotFound, InvalidSignature, TypeError, ValueError) as error:
+        except _UNUSABLE as error:
             raise CertificateError("it holds no certificate of an authority") from error
-        if not (constraints.ca and usage.key_cert_sign and isinstance(pair.key, ec.EllipticCurvePrivateKey)):
+        if not (constraints.ca and usage.key_cert_sign):
             raise CertificateError("it holds no certificate of an authority")
         return cls(pair)
 
@@ -160,9 +171,6 @@ class Authority:
         mine, start = self.pair.certificate, _time(now - DAY)
         identifier = mine.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         end = min(start + dt.timedelta(days=SERVER_DAYS), mine.not_valid_after_utc)
-        signing = self.pair.key
-        if not isinstance(signing, ec.EllipticCurvePrivateKey):
-            raise CertificateError("the authority has no EC key")
         certificate = (
             _builder(key, subject=_name("localhost"), issuer=mine.subject)
             .not_valid_before(start)
@@ -175,7 +183,7 @@ class Authority:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
             )
-            .sign(signing, hashes.SHA256())
+            .sign(self._key, hashes.SHA256())
         )
         return KeyPair(certificate, key)
 
@@ -183,7 +191,7 @@ class Authority:
         """Whether a certificate is from this authority."""
         try:
             pair.certificate.verify_directly_issued_by(self.pair.certificate)
-        except (InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm):
+        except _UNUSABLE:
             return False
         return True
 
@@ -222,7 +230,7 @@ def read_certificates(pem: bytes) -> list[x509.Certificate]:
     """
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (x509.InvalidVersion, ValueError) as error:
         raise CertificateError(f"it holds no certificate in PEM form{_hint(pem, 'x509')}") from error
 
 

@@ -54,7 +54,7 @@ def create_app(api: DeviceApi) -> FastAPI:
     )
     app.include_router(device_router(api))
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(GizserialError, _server_error)
+    app.add_exception_handler(Exception, _server_error)
     return app
 
 
@@ -69,7 +69,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _server_error(request: Request, error: Exception) -> Response:
     del request
-    return error_response(ErrorAnswer(SERVER_ERROR, f"server error: {error}"[:200], 500))
+    # The text of an error that nobody expected is for the log, which uvicorn writes, and not for a peer.
+    reason = f": {error}" if isinstance(error, GizserialError) else ""
+    return error_response(ErrorAnswer(SERVER_ERROR, f"server error{reason}"[:200], 500))
 
 
 class HoldStart:
