@@ -253,6 +253,11 @@ class Accounts:
             raise ApiError(Code.PASSWORD_WRONG)
         return user
 
+    def check_own_password(self, user: User, password: str) -> None:
+        """The password that a user gives to change it (:raises ApiError: 9020, it is wrong)."""
+        if not is_password(password, user.password):
+            raise ApiError(Code.PASSWORD_WRONG)
+
     def update(self, uid: str, **changes: str | None) -> None:
         """Change members of a user; a new ``password`` is given plain.
 

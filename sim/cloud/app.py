@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from sim.cloud.app_side import AppSide
-from sim.cloud.auth import CLIENT, Gate
+from sim.cloud.auth import Gate
 from sim.cloud.broker import make_broker
 from sim.cloud.config import Address, Advertised, CloudConfig
 from sim.cloud.errors import AddressError
@@ -17,12 +19,20 @@ from sim.cloud.http_device import DeviceApi
 from sim.cloud.http_server import HttpServer, create_app
 from sim.cloud.hub import Hub
 from sim.cloud.mqtt_front import MqttFront
+from sim.cloud.openapi.application import add_open_api
+from sim.cloud.openapi.middleware import AppPaths
 from sim.cloud.products import Products
 from sim.cloud.recorder import Recorder
 from sim.cloud.store import Store
+from sim.cloud.tls_identity import HTTP, TlsIdentity
 
 if TYPE_CHECKING:
     from amqtt.broker import Broker
+    from starlette.types import ASGIApp
+
+
+Listen = Callable[[str, int, ssl.SSLContext | None], Awaitable[tuple[str, int]]]
+"""Opens a service: host, port (0: any free one) and TLS; gives the real address (:raises AddressError:)."""
 
 
 class EmbeddedCloud:
@@ -41,15 +51,7 @@ class EmbeddedCloud:
         self.side: Final = AppSide(
             config=self.config, store=self.store, hub=self.hub, products=self.products, now=time.time
         )
-        self.hub.subscribe(
-            Recorder(
-                self.store,
-                self.side.history,
-                product_of=self.side.product,
-                tell=self.hub.tell,
-                ours=CLIENT,
-            )
-        )
+        self.hub.subscribe(Recorder(self.hub, self.side.history, product_of=self.side.product))
         self.addresses: dict[str, str] = {}
         """Name of the service → ``HOST:PORT`` where it really listens."""
         self._gate = Gate(self.store, adopt=self.config.adopt, told=self.hub.tell)
@@ -62,9 +64,11 @@ class EmbeddedCloud:
             told=self.hub.tell,
         )
         self._mqtt: tuple[str, int] = ("", 0)
-        self._http: HttpServer | None = None
+        self._http: list[HttpServer] = []
         self._broker: Broker | None = None
         self._front: MqttFront | None = None
+        self.tls: TlsIdentity | None = None
+        """Certificate of the TLS services, when there are any."""
 
     def subscribe(self, observer: Callable[[Event], None]) -> Callable[[], None]:
         """Have a function told everything that happens; gives the function that ends it."""
@@ -77,11 +81,7 @@ class EmbeddedCloud:
         """
         opened = False
         try:
-            self._broker = make_broker()
-            await self._broker.start()
-            self._front = MqttFront(self._broker, self._gate, self.hub, pace=self.config.pace)
-            self._mqtt = await self._listen_mqtt(self._front)
-            await self._listen_http()
+            await self._listen()
             opened = True
         finally:
             if not opened:
@@ -98,15 +98,18 @@ class EmbeddedCloud:
 
     async def close(self) -> None:
         """End all connections, then the broker, then the store. Safe to call twice."""
-        if self._http is not None:
-            await self._http.stop()
-            self._http = None
+        for server in self._http:
+            await server.stop()
+        self._http.clear()
         if self._front is not None:
             await self._front.close()
             self._front = None
         if self._broker is not None:
             await self._broker.shutdown()
             self._broker = None
+        if self.tls is not None:
+            self.tls.close()
+            self.tls = None
         self.store.close()
 
     @property
@@ -114,35 +117,76 @@ class EmbeddedCloud:
         """What the store had to say while it was opened."""
         return tuple(self._notices)
 
-    async def _listen_mqtt(self, front: MqttFront) -> tuple[str, int]:
-        first: tuple[str, int] | None = None
-        for number, text in enumerate(self.config.mqtt, start=1):
-            address = Address.parse(text)
-            try:
-                host, port = await front.listen(address.host, address.port)
-            except AddressError:
-                if not self.config.auto_ports:
-                    raise
-                host, port = await front.listen(address.host, 0)
-            first = first or (host, port)
-            self.addresses["mqtt" if number == 1 else f"mqtt{number}"] = str(Address(host, port))
-        if first is None:
-            raise AddressError("at least one MQTT address is needed")
-        return first
+    # --- listening
 
-    async def _listen_http(self) -> None:
-        address = Address.parse(self.config.http)
+    async def _listen(self) -> None:
+        """Open every service of the configuration."""
+        config = self.config
+        self._broker = make_broker()
+        await self._broker.start()
+        self._front = front = MqttFront(self._broker, self._gate, self.hub, pace=config.pace)
         app = create_app(self._api)
+        add_open_api(app, self.side)
+        served = AppPaths(app)
+        await self._open("http", config.http, partial(self._serve_http, served, "--http"))
+        await self._open("https", config.https, partial(self._serve_http, served, "--https"), tls=True)
+        for number, text in enumerate(config.mqtt, start=1):
+            await self._open("mqtt" if number == 1 else f"mqtt{number}", text, front.listen)
+        await self._open("mqtts", config.mqtts, front.listen, tls=True, alpn=())
+        first = Address.parse(self.addresses["mqtt"])
+        self._mqtt = first.host, first.port
+        self._tell_endpoints()
+
+    async def _open(
+        self, name: str, text: str | None, listen: Listen, *, tls: bool = False, alpn: Sequence[str] = HTTP
+    ) -> None:
+        """Open one service; where its address is in use and it may, on any free port."""
+        if text is None:
+            return
+        address = Address.parse(text)
+        context = self._identity().server_context(alpn=alpn) if tls else None
         try:
-            self._http = HttpServer(app, host=address.host, port=address.port)
-            await self._http.start()
+            host, port = await listen(address.host, address.port, context)
         except AddressError:
-            if not self.config.auto_ports:
+            if not self.config.auto_ports and name not in self.config.optional:
                 raise
-            self._http = HttpServer(app, host=address.host, port=0)
-            await self._http.start()
-        host, port = self._http.address
-        self.addresses = {"http": str(Address(host, port)), **self.addresses}
+            host, port = await listen(address.host, 0, context)
+        self.addresses[name] = str(Address(host, port))
+
+    async def _serve_http(
+        self, app: ASGIApp, option: str, host: str, port: int, context: ssl.SSLContext | None
+    ) -> tuple[str, int]:
+        server = HttpServer(app, host=host, port=port, option=option, tls=context)
+        await server.start()
+        self._http.append(server)
+        return server.address
+
+    def _identity(self) -> TlsIdentity:
+        """The certificate, made when the first service needs it."""
+        if self.tls is None:
+            config, now = self.config, time.time()
+            if config.cert is not None:
+                self.tls = TlsIdentity.own(config.cert, config.key, now=now, told=self._notices.append)
+            else:
+                texts = (config.https, config.wss, config.mqtts, config.snoti)
+                hosts = [Address.parse(text).host for text in texts if text is not None]
+                told = [Advertised.parse(config.advertise).host] if config.advertise is not None else []
+                self.tls = TlsIdentity.kept(
+                    config.data, hosts=(*hosts, *told, *config.names), now=now, told=self._notices.append
+                )
+        return self.tls
+
+    def _tell_endpoints(self) -> None:
+        """What device records tell apps of where the services are."""
+        ends = self.side.endpoints
+        for name in ("http", "https", "ws", "wss", "mqtt", "mqtts"):
+            if name in self.addresses:
+                setattr(ends, name, Address.parse(self.addresses[name]).port)
+        here = Address.parse(self.addresses["http"])
+        if self.config.advertise is not None:
+            ends.host = Advertised.parse(self.config.advertise).host
+        else:
+            ends.host = "" if here.is_wildcard else here.host
 
     def _mqtt_address(self) -> tuple[str, int]:
         """What provisioning tells; an unspecified host stands for the one under which a module reached us."""

@@ -40,6 +40,8 @@ SN_MAX: Final = 2**31 - 1
 ANSWER_TIME: Final = 3.0
 """Seconds that a device has for its 0094 (§12.3)."""
 MAX_LOG: Final = 4096
+COMPLAIN_EVERY: Final = 60.0
+"""Seconds between two sentences about a store that cannot be written."""
 
 
 class Hub:
@@ -58,8 +60,8 @@ class Hub:
         self._waiting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._reading: dict[str, list[asyncio.Future[bytes]]] = {}
         self._sn = 0
-        self._stores = True
-        """The last write into the store succeeded."""
+        self._complained = 0.0
+        """When a write into the store failed and that was told."""
 
     # --- observers
 
@@ -180,7 +182,7 @@ class Hub:
         login = connection.login
         if login is not None and login.party == "device":
             self._devices[login.did] = connection
-            self._keep(lambda: self.store.touch(login.did, time.time(), address=connection.peer[0]))
+            self.keep(lambda: self.store.touch(login.did, time.time(), address=connection.peer[0]))
         self._subscriptions[connection] = set()
 
     def disconnected(self, connection: ClientConnection, reason: str) -> None:
@@ -196,8 +198,8 @@ class Hub:
             del self._devices[login.did]
             if login.did in self._online:
                 self._online.discard(login.did)
-                self._keep(lambda: self.store.touch(login.did, time.time(), online=True))
-                self._keep(lambda: self.store.set_changed(login.did, time.time()))
+                self.keep(lambda: self.store.touch(login.did, time.time(), online=True))
+                self.keep(lambda: self.store.set_changed(login.did, time.time()))
                 self.tell(Offline(at=time.time(), did=login.did, reason=reason))
 
     def subscribed(self, connection: ClientConnection, filters: list[str]) -> None:
@@ -217,8 +219,8 @@ class Hub:
             self._complete.add(connection)
             again = login.did in self._online
             self._online.add(login.did)
-            self._keep(lambda: self.store.touch(login.did, time.time(), online=True))
-            self._keep(lambda: self.store.set_changed(login.did, time.time()))
+            self.keep(lambda: self.store.touch(login.did, time.time(), online=True))
+            self.keep(lambda: self.store.set_changed(login.did, time.time()))
             self.tell(Online(at=time.time(), did=login.did, again=again, address=connection.peer[0]))
             self._tell_count(login.did)
 
@@ -227,7 +229,7 @@ class Hub:
         for text in filters:
             topic = topics.parse_topic(text)
             if topic is not None and topic.kind is TopicKind.SER2CLI_NOTI and topic.pk is not None:
-                self._keep(partial(self.store.set_product, did, topic.pk))
+                self.keep(partial(self.store.set_product, did, topic.pk))
 
     def unsubscribed(self, connection: ClientConnection, filters: tuple[str, ...]) -> None:
         """A client gave up these filters."""
@@ -276,16 +278,15 @@ class Hub:
             self.tell(Report(at=now, did=did, p0=frame.payload, packet=packet, sn=frame.sn))
             self._status_came(did, frame.payload)
 
-    def _keep(self, write: Callable[[], None]) -> None:
-        """Store something that was heard. A full disk is told once, and ends no device's connection."""
+    def keep(self, write: Callable[[], None]) -> None:
+        """Store something that was heard. A full disk is told now and then, and ends nobody's connection."""
         try:
             write()
         except StoreError as error:
-            if self._stores:
-                self._stores = False
-                self.tell(Notice(at=time.time(), text=f"what devices say is not stored any more: {error}"))
-        else:
-            self._stores = True
+            now = time.time()
+            if now - self._complained >= COMPLAIN_EVERY:
+                self._complained = now
+                self.tell(Notice(at=now, text=f"what devices say is not stored any more: {error}"))
 
     def _status_came(self, did: str, p0: bytes) -> None:
         if p0[0] in {Action.READ_REPLY, Action.VAR_READ_REPLY}:

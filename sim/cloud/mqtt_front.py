@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from sim.cloud.auth import Gate
@@ -58,16 +59,18 @@ class MqttFront:
         self._numbers = itertools.count(1)
         self._closing = False
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
+    async def listen(self, host: str, port: int, context: ssl.SSLContext | None = None) -> tuple[str, int]:
         """Take connections there; gives the real address.
 
+        :param context: For MQTT over TLS.
         :raises AddressError: the address cannot be listened on.
         """
         try:
-            server, address = await listen(self._accept, host, port)
+            server, address = await listen(self._accept, host, port, context)
         except OSError as error:
             raise AddressError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; name another one with --mqtt"
+                f"cannot listen on {host}:{port}: {error.strerror or error}; name another one with"
+                f" --mqtt{'s' if context is not None else ''}"
             ) from error
         self._servers.append(server)
         return address

@@ -11,13 +11,12 @@ from typing import Final
 from gizserial.errors import BodyError
 from gizserial.p0 import Action
 from gizserial.product import Product
-from sim.cloud.errors import StoreError
+from sim.cloud.auth import CLIENT
 from sim.cloud.events import (
     Answer,
     BadReported,
     DataReported,
     Event,
-    Notice,
     Offline,
     Online,
     Origin,
@@ -26,7 +25,7 @@ from sim.cloud.events import (
     Request,
 )
 from sim.cloud.history import History, Kind
-from sim.cloud.store import Store
+from sim.cloud.hub import Hub
 from sim.cloud.values import Codecs, is_readable
 
 _DATA: Final = frozenset({Action.READ_REPLY, Action.REPORT, Action.VAR_READ_REPLY, Action.VAR_REPORT})
@@ -36,38 +35,32 @@ class Recorder:
     """An observer of the hub that stores, decodes, and tells the decoded.
 
     :param product_of: The definition of a device's product, by product key; None where there is none.
-    :param tell: Tells every observer.
-    :param ours: Client part of the cloud's own requests.
     """
 
     def __init__(
         self,
-        store: Store,
+        hub: Hub,
         history: History,
         *,
         product_of: Callable[[str], Product | None],
-        tell: Callable[[Event], None],
-        ours: str,
     ) -> None:
-        self._store, self._history = store, history
-        self._product_of, self._tell, self._ours = product_of, tell, ours
+        self._hub, self._store, self._history = hub, hub.store, history
+        self._product_of = product_of
         self._codecs = Codecs()
-        self._stores = True
-        """The last write succeeded."""
 
     def __call__(self, event: Event) -> None:
         """Keep one event, and tell what it means."""
         if isinstance(event, Report):
             self._packet(event, "dev2app", event.packet)
             if event.p0[0] == Action.RAW_FROM_MCU:
-                self._keep(event.at, lambda: self._store.save_raw(event.did, event.p0[1:], event.at))
+                self._hub.keep(lambda: self._store.save_raw(event.did, event.p0[1:], event.at))
             else:
-                self._keep(event.at, lambda: self._store.save_report(event.did, event.p0, event.at))
+                self._hub.keep(lambda: self._store.save_report(event.did, event.p0, event.at))
             self._understand(event.did, event.at, event.p0, event.packet, sn=event.sn)
         elif isinstance(event, Answer):
             self._packet(event, "dev2app", event.packet)
             if event.p0:
-                answers = event.sn if event.client == self._ours else None
+                answers = event.sn if event.client == CLIENT else None
                 self._understand(event.did, event.at, event.p0, event.packet, answers=answers)
         elif isinstance(event, Request):
             self._packet(event, "app2dev", event.packet, origin=event.origin)
@@ -87,8 +80,7 @@ class Recorder:
     ) -> None:
         device = self._store.device(event.did)
         address = None if device is None else device.last_address
-        self._keep(
-            event.at,
+        self._hub.keep(
             lambda: self._history.packet(
                 event.did, kind, event.at, ip=address, payload=payload, origin=origin, reason=reason
             ),
@@ -107,17 +99,17 @@ class Recorder:
         device = self._store.device(did)
         product = self._product_of(device.product_key) if device is not None else None
         if device is None or product is None or p0[0] not in _DATA:
-            self._tell(RawReported(at=at, did=did, p0=p0, packet=packet, sn=sn, answers=answers))
+            self._hub.tell(RawReported(at=at, did=did, p0=p0, packet=packet, sn=sn, answers=answers))
             return
         raw, reason = self._decode(product, p0)
         if raw is None:
-            self._tell(BadReported(at=at, did=did, packet=packet, reason=reason))
+            self._hub.tell(BadReported(at=at, did=did, packet=packet, reason=reason))
             return
         before = device.state
-        self._keep(at, lambda: self._store.save_state(did, {**before, **raw}))
-        self._keep(at, lambda: self._history.data(did, at, raw))
+        self._hub.keep(lambda: self._store.save_state(did, {**before, **raw}))
+        self._hub.keep(lambda: self._history.data(did, at, raw))
         if raw:
-            self._tell(
+            self._hub.tell(
                 DataReported(
                     at=at, did=did, raw=raw, before=before, p0=p0, packet=packet, sn=sn, answers=answers
                 )
@@ -133,14 +125,3 @@ class Recorder:
         if not is_readable(product, parsed.raw):
             return None, "an enum index is out of range"
         return parsed.raw, ""
-
-    def _keep(self, at: float, write: Callable[[], None]) -> None:
-        """Store something. A full disk is told once, and ends nobody's connection."""
-        try:
-            write()
-        except StoreError as error:
-            if self._stores:
-                self._stores = False
-                self._tell(Notice(at=at, text=f"what devices say is not stored any more: {error}"))
-        else:
-            self._stores = True

@@ -150,6 +150,7 @@ class Calls:
         status: int = 200,
         answers: Mapping[int, str] | None = None,
         errors: Iterable[int] = (),
+        headers: Mapping[str, str] | None = None,
         example: Any = None,
     ) -> None:
         """Declare a call.
@@ -158,6 +159,7 @@ class Calls:
         :param status: Of an answer without fault.
         :param answers: Further statuses without fault, and when they come.
         :param errors: Codes that it may give besides those of its checks.
+        :param headers: Headers that the handler reads, and what they hold.
         :param example: A good body, for the document.
         """
         codes = [*_CHECK_ERRORS[auth], *errors, *((Code.FORM_INVALID,) if body or query else ())]
@@ -187,7 +189,9 @@ class Calls:
                 summary=(handler.__doc__ or "").strip().split("\n", 1)[0].rstrip("."),
                 operation_id=f"{method.lower()}_{path.strip('/').replace('/', '_')}".translate(_NO_BRACES),
                 responses=responses,  # type: ignore[arg-type] # FastAPI's own type is wider than its use
-                openapi_extra=_document(path, auth, body, query, example),
+                openapi_extra=_document(
+                    path, auth, body=body, query=query, headers=headers or {}, example=example
+                ),
             )
 
     async def _checked(
@@ -323,7 +327,13 @@ def _header(name: str, text: str) -> dict[str, Any]:
 
 
 def _document(
-    path: str, auth: Auth, body: type[Form] | None, query: type[Form] | None, example: Any
+    path: str,
+    auth: Auth,
+    *,
+    body: type[Form] | None,
+    query: type[Form] | None,
+    headers: Mapping[str, str],
+    example: Any,
 ) -> dict[str, Any]:
     """What FastAPI cannot see: headers, query and body are read by us."""
     parameters = [
@@ -337,6 +347,7 @@ def _document(
         parameters.append(_header("X-Gizwits-User-token", "token of the user"))
     if auth is Auth.APP_TOKEN:
         parameters.append(_header("X-Gizwits-Application-Token", "token of POST /app/request_token"))
+    parameters += [_header(name, text) for name, text in headers.items()]
     if query is not None:
         schema = query.model_json_schema()
         needed = schema.get("required", ())

@@ -1,0 +1,29 @@
+"""Every call of the Open API, put into the cloud's HTTP application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import FastAPI
+
+from sim.cloud.app_side import AppSide
+from sim.cloud.openapi.bindings import binding_calls
+from sim.cloud.openapi.calls import Calls
+from sim.cloud.openapi.devices import device_calls
+from sim.cloud.openapi.system import system_calls
+from sim.cloud.openapi.users import user_calls
+
+GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
+    user_calls,
+    binding_calls,
+    device_calls,
+    system_calls,
+)
+"""In the order of the document; of two paths that fit, the earlier one counts."""
+
+
+def add_open_api(app: FastAPI, side: AppSide) -> None:
+    """Add the calls of apps to the application."""
+    for group in GROUPS:
+        app.include_router(group(side).router)

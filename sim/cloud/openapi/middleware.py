@@ -1,0 +1,54 @@
+"""What holds for every path of the Open API: CORS, and a slash at the end (open-api.md §1).
+
+Written as plain ASGI: middleware that waits between head and body would split the answers of modules.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+DEVICE_PATHS: Final = "/dev/"
+"""Calls of modules: they are no browsers, and get no header that they do not know."""
+_ALLOW: Final = (
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        (
+            b"Content-Type, Authorization, X-Gizwits-Application-Id, X-Gizwits-User-token, "
+            b"X-Gizwits-Application-Auth, X-Gizwits-Application-Token, X-Gizwits-Timestamp, "
+            b"X-Gizwits-Signature"
+        ),
+    ),
+    (b"access-control-max-age", b"86400"),
+)
+_ANY_ORIGIN: Final = (b"access-control-allow-origin", b"*")
+
+
+class AppPaths:
+    """Answers preflights, allows every origin, and takes a slash at the end of a path for none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["path"].startswith(DEVICE_PATHS):
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            headers = [_ANY_ORIGIN, *_ALLOW]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        path = scope["path"].rstrip("/") or "/"
+        if path != scope["path"]:
+            scope = {**scope, "path": path, "raw_path": scope.get("raw_path", b"").rstrip(b"/")}
+
+        async def allowed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), _ANY_ORIGIN]}
+            await send(message)
+
+        await self._app(scope, receive, allowed)
