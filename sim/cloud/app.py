@@ -39,17 +39,18 @@ class EmbeddedCloud:
     """An asynchronous context manager: entering listens on every address, leaving closes everything.
 
     :param config: Where it listens and what it knows.
+    :param now: Unix seconds, for tokens, codes, schedulers and the signature of apps.
     :raises StoreError: the data directory cannot be used.
     """
 
-    def __init__(self, config: CloudConfig | None = None) -> None:
+    def __init__(self, config: CloudConfig | None = None, *, now: Callable[[], float] = time.time) -> None:
         self.config: Final = config or CloudConfig()
         self._notices: list[str] = []
         self.store: Final = Store(self.config.data, told=self._notices.append)
         self.hub: Final = Hub(self.store)
         self.products: Final = Products(self.config.products, strict=self.config.strict_products)
         self.side: Final = AppSide(
-            config=self.config, store=self.store, hub=self.hub, products=self.products, now=time.time
+            config=self.config, store=self.store, hub=self.hub, products=self.products, now=now
         )
         self.hub.subscribe(Recorder(self.hub, self.side.history, product_of=self.side.product))
         self.addresses: dict[str, str] = {}
@@ -59,7 +60,7 @@ class EmbeddedCloud:
             store=self.store,
             products=self.products,
             mqtt=self._mqtt_address,
-            now=time.time,
+            now=now,
             adopt=self.config.adopt,
             told=self.hub.tell,
         )
