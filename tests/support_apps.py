@@ -182,7 +182,10 @@ async def raw_device(cloud: EmbeddedCloud, mac: str = MAC) -> AsyncIterator[RawD
 async def simulated_device(
     cloud: EmbeddedCloud, product: Product, **values: Any
 ) -> AsyncIterator[McuSimulator]:
-    """A simulated module and MCU, joined by a pty, on line in the cloud."""
+    """A simulated module and MCU, joined by a pty, on line in the cloud, with these values reported.
+
+    What an MCU reports before its module has reached the cloud, the cloud never hears.
+    """
     line = open_port("pty:")
     mac = choose_mac(None, None)
     show = module_show(product, as_json=False, quiet=True)
@@ -194,10 +197,13 @@ async def simulated_device(
     assert line.other_end is not None
     quiet = mcu_show(product, as_json=False, quiet=True)
     quiet.write = lambda _line: None
-    mcu = McuSimulator(open_port(line.other_end), quiet, product, values=values)
+    mcu = McuSimulator(open_port(line.other_end), quiet, product)
     task = asyncio.create_task(mcu.run())
     try:
-        await until(lambda: _has_reported(cloud, product.product_key, mac), 10)
+        await until(lambda: _device(cloud, product, mac) is not None, 10)
+        for name, value in values.items():
+            mcu.set_value(name, value)
+        await until(lambda: not values or bool(getattr(_device(cloud, product, mac), "state", None)), 10)
         yield mcu
     finally:
         for each in (task, playing):
@@ -206,6 +212,6 @@ async def simulated_device(
                 await each
 
 
-def _has_reported(cloud: EmbeddedCloud, product_key: str, mac: str) -> bool:
-    device = cloud.store.by_mac(product_key, mac)
-    return device is not None and cloud.hub.is_online(device.did) and device.last_report is not None
+def _device(cloud: EmbeddedCloud, product: Product, mac: str) -> Device | None:
+    device = cloud.store.by_mac(product.product_key, mac)
+    return device if device is not None and cloud.hub.is_online(device.did) else None
