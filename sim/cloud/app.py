@@ -25,8 +25,11 @@ from sim.cloud.products import Products
 from sim.cloud.recorder import Recorder
 from sim.cloud.store import Store
 from sim.cloud.tls_identity import HTTP, TlsIdentity
+from sim.cloud.websocket import WebSocketServer
+from sim.cloud.websocket_hub import WebSocketHub
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from amqtt.broker import Broker
     from starlette.types import ASGIApp
 
@@ -68,6 +71,9 @@ class EmbeddedCloud:
         self._http: list[HttpServer] = []
         self._broker: Broker | None = None
         self._front: MqttFront | None = None
+        self.sockets: Final = WebSocketHub(self.side, clock=time.monotonic)
+        """Sessions of the WebSocket API."""
+        self._websocket = WebSocketServer(self.sockets, clock=time.monotonic)
         self.tls: TlsIdentity | None = None
         """Certificate of the TLS services, when there are any."""
 
@@ -102,6 +108,7 @@ class EmbeddedCloud:
         for server in self._http:
             await server.stop()
         self._http.clear()
+        await self._websocket.close()
         if self._front is not None:
             await self._front.close()
             self._front = None
@@ -126,17 +133,23 @@ class EmbeddedCloud:
         self._broker = make_broker()
         await self._broker.start()
         self._front = front = MqttFront(self._broker, self._gate, self.hub, pace=config.pace)
-        app = create_app(self._api)
-        add_open_api(app, self.side)
-        served = AppPaths(app)
+        served = AppPaths(self.application())
         await self._open("http", config.http, partial(self._serve_http, served, "--http"))
         await self._open("https", config.https, partial(self._serve_http, served, "--https"), tls=True)
         for number, text in enumerate(config.mqtt, start=1):
             await self._open("mqtt" if number == 1 else f"mqtt{number}", text, front.listen)
         await self._open("mqtts", config.mqtts, front.listen, tls=True, alpn=())
+        await self._open("ws", config.ws, self._websocket.listen)
+        await self._open("wss", config.wss, self._websocket.listen, tls=True)
         first = Address.parse(self.addresses["mqtt"])
         self._mqtt = first.host, first.port
         self._tell_endpoints()
+
+    def application(self) -> FastAPI:
+        """Every HTTP call of modules and apps, with its OpenAPI document."""
+        app = create_app(self._api)
+        add_open_api(app, self.side)
+        return app
 
     async def _open(
         self, name: str, text: str | None, listen: Listen, *, tls: bool = False, alpn: Sequence[str] = HTTP
