@@ -29,8 +29,8 @@ from sim.cloud.websocket import WebSocketServer
 from sim.cloud.websocket_hub import WebSocketHub
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from amqtt.broker import Broker
+    from fastapi import FastAPI
     from starlette.types import ASGIApp
 
 
