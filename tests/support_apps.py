@@ -66,7 +66,7 @@ def product_of(cloud: EmbeddedCloud) -> Product:
 
 def register(cloud: EmbeddedCloud, mac: str = MAC) -> Device:
     """A device as if it had registered over HTTP."""
-    key = product_of(cloud).product_key
+    key = next(iter(cloud.products)).product_key
     return cloud.store.register(key, mac, PASSCODE, is_reset=False, now=time.time())
 
 
@@ -139,7 +139,10 @@ class RawDevice:
 
     def __init__(self, cloud: EmbeddedCloud, device: Device, client: RawClient) -> None:
         self.cloud, self.device, self.client = cloud, device, client
-        self.p0 = P0Codec(product_of(cloud))
+        product = cloud.side.product(device.product_key)
+        assert product is not None
+        self.product = product
+        self.p0 = P0Codec(product)
 
     async def received(self) -> bytes:
         """The next business frame that reaches it (the cloud's own messages are passed over)."""
@@ -159,8 +162,7 @@ class RawDevice:
 
     def report(self, **values: Any) -> None:
         """Report data points."""
-        product = product_of(self.cloud)
-        raw = {name: product.point(name).raw(value) for name, value in values.items()}
+        raw = {name: self.product.point(name).raw(value) for name, value in values.items()}
         self.send(self.p0.report(raw))
 
     def send(self, p0: bytes, command: int = REPORT, sn: int | None = None, client: str = "") -> None:

@@ -178,3 +178,47 @@ class ApiError(CloudError):
         self.status: int = spec.status if status is None else status
         self.message: str = spec.message if message is None else message
         super().__init__(self.message if detail is None else f"{self.message} {detail}")
+
+
+_ENTERPRISE_TABLE: Final = """
+400 5001 body json invalid
+400 5002 form invalid
+404 5003 enterprise id not exist
+400 5004 enterprise secret error
+400 5005 product secret error
+400 5006 product exist devicegroups
+404 5007 association not exist
+400 5008 association existed
+400 5009 token invalid
+400 5010 token not match product_key
+400 5011 token has expired
+404 5014 Report has not been generated!
+404 5015 Product key not exist!
+404 5016 Appid not exist!
+404 5017 Uid not exist!
+403 5201 device group not belong to this product
+404 5202 parent group not exist
+400 5203 already has one root group
+400 5204 group has subgroup
+400 5205 group has device item
+404 5206 group not exist
+404 5301 device not exist
+403 5302 device not belong to this product
+400 5303 device not bound
+400 5304 device is disabled
+400 5305 device offline!
+400 5401 attr invalid!
+404 5402 datapoint data not found!
+400 5403 send command failed!
+400 5408 raw data error!
+"""
+ENTERPRISE_ERRORS: Final = MappingProxyType(_read(_ENTERPRISE_TABLE))
+"""The errors of the Enterprise API that are given here, by code (§19)."""
+
+
+class EnterpriseError(ApiError):
+    """A request of the Enterprise API that is refused."""
+
+    def __init__(self, code: int, detail: str | None = None) -> None:
+        spec = ENTERPRISE_ERRORS[code]
+        super().__init__(code, detail, status=spec.status, message=spec.message)

@@ -11,6 +11,7 @@ from sim.cloud.app_side import AppSide
 from sim.cloud.openapi.bindings import binding_calls
 from sim.cloud.openapi.calls import Calls
 from sim.cloud.openapi.devices import device_calls
+from sim.cloud.openapi.enterprise import enterprise_calls
 from sim.cloud.openapi.system import system_calls
 from sim.cloud.openapi.users import user_calls
 
@@ -18,6 +19,7 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
     user_calls,
     binding_calls,
     device_calls,
+    enterprise_calls,
     system_calls,
 )
 """In the order of the document; of two paths that fit, the earlier one counts."""

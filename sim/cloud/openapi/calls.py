@@ -16,7 +16,7 @@ import pydantic
 from fastapi import APIRouter, Request, Response
 
 from sim.cloud.accounts import App, User
-from sim.cloud.api_errors import ERRORS, ApiError, Code
+from sim.cloud.api_errors import ENTERPRISE_ERRORS, ERRORS, ApiError, Code
 from sim.cloud.app_side import AppSide
 
 MAX_BODY: Final = 1024 * 1024
@@ -82,6 +82,8 @@ class Call:
     _query: Form | None = None
     json: Any = None
     """The body as it came."""
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of the answer."""
 
     @property
     def app(self) -> App:
@@ -125,7 +127,6 @@ class Answer:
 
     content: Any
     status: int
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 Handler = Callable[[Call], Any] | Callable[[Call], Awaitable[Any]]
@@ -151,6 +152,7 @@ class Calls:
         answers: Mapping[int, str] | None = None,
         errors: Iterable[int] = (),
         headers: Mapping[str, str] | None = None,
+        form_error: Callable[[ApiError], ApiError] = lambda error: error,
         example: Any = None,
     ) -> None:
         """Declare a call.
@@ -160,22 +162,30 @@ class Calls:
         :param answers: Further statuses without fault, and when they come.
         :param errors: Codes that it may give besides those of its checks.
         :param headers: Headers that the handler reads, and what they hold.
+        :param form_error: Says in the words of another API that body or query do not fit.
         :param example: A good body, for the document.
         """
-        codes = [*_CHECK_ERRORS[auth], *errors, *((Code.FORM_INVALID,) if body or query else ())]
+        own_form = form_error(ApiError(Code.FORM_INVALID)).code
+        codes = [*_CHECK_ERRORS[auth], *errors, *((own_form,) if body or query else ())]
 
         async def endpoint(request: Request) -> Response:
+            call = Call(self.side, request)
             try:
-                result = handler(await self._checked(request, auth, body, query))
+                self._authorize(call, auth)
+                try:
+                    await self._read(call, body, query)
+                except ApiError as error:
+                    raise form_error(error) from error
+                result = handler(call)
                 if isinstance(result, Awaitable):
                     result = await result
             except ApiError as error:
-                return error_answer(request, error)
+                return error_answer(request, error, call.headers)
             if isinstance(result, Response):
                 return result
             if isinstance(result, Answer):
-                return answer(request, result.content, result.status, result.headers)
-            return answer(request, {} if result is None else result, status)
+                return answer(request, result.content, result.status, call.headers)
+            return answer(request, {} if result is None else result, status, call.headers)
 
         endpoint.__doc__ = handler.__doc__
         responses = {code: {"description": text} for code, text in (answers or {}).items()}
@@ -194,11 +204,8 @@ class Calls:
                 ),
             )
 
-    async def _checked(
-        self, request: Request, auth: Auth, body: type[Form] | None, query: type[Form] | None
-    ) -> Call:
-        call = Call(self.side, request)
-        headers, accounts = request.headers, self.side.accounts
+    def _authorize(self, call: Call, auth: Auth) -> None:
+        headers, accounts = call.request.headers, self.side.accounts
         if auth is not Auth.NONE:
             call._app = accounts.app(headers.get("x-gizwits-application-id"))
         call.token = headers.get("x-gizwits-user-token")
@@ -211,12 +218,14 @@ class Calls:
                 call._user = accounts.check_token(call.token)[0]
             except ApiError:
                 call._user = None  # where a token is optional, a bad one counts as none
+
+    @staticmethod
+    async def _read(call: Call, body: type[Form] | None, query: type[Form] | None) -> None:
         if query is not None:
-            call._query = read_form(query, dict(request.query_params))
+            call._query = read_form(query, dict(call.request.query_params))
         if body is not None:
-            call.json = await read_json(request)
+            call.json = await read_json(call.request)
             call._body = read_form(body, call.json)
-        return call
 
 
 def read_form(model: type[ModelT], value: Any) -> ModelT:
@@ -290,10 +299,10 @@ def answer(
     )
 
 
-def error_answer(request: Request, error: ApiError) -> Response:
+def error_answer(request: Request, error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
     """A refusal as §4 writes it."""
     content = {"error_message": error.message, "error_code": error.code, "detail_message": error.detail}
-    return answer(request, content, error.status)
+    return answer(request, content, error.status, headers)
 
 
 _CHECK_ERRORS: Final[Mapping[Auth, tuple[int, ...]]] = {
@@ -308,7 +317,7 @@ _NO_BRACES: Final = str.maketrans("", "", "{}")
 def _error_responses(codes: Iterable[int]) -> dict[int, dict[str, Any]]:
     by_status: dict[int, list[str]] = {}
     for code in sorted(set(codes)):
-        spec = ERRORS[code]
+        spec = ERRORS.get(code) or ENTERPRISE_ERRORS[code]
         by_status.setdefault(spec.status, []).append(f"{int(code)} {spec.message}")
     return {
         status: {
