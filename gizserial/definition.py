@@ -125,6 +125,8 @@ class Definition:
     """A definition that has no errors, with resolved positions; points in the order of the file."""
 
     name: str
+    display_name: str
+    """Of the entity."""
     product_key: str
     layout: Layout
     points: tuple[PointSpec, ...]
@@ -169,9 +171,10 @@ def _definition(document: object, findings: Findings) -> Definition | None:
         )
     if top.product_key is not None:
         _check_key(top.product_key, findings)
-    attrs = _attrs(top.entities, findings) if top.entities is not None else None
-    if attrs is None:
+    entity = _entity(top.entities, findings) if top.entities is not None else None
+    if entity is None or entity.attrs is None:
         return None
+    attrs = entity.attrs
     rows: list[_Row] = []
     for index, attribute in enumerate(attrs):
         path = f"{_ATTRS}[{index}]"
@@ -186,6 +189,7 @@ def _definition(document: object, findings: Findings) -> Definition | None:
         return None
     return Definition(
         name=top.name or "",
+        display_name=entity.display_name or "",
         product_key=top.product_key or "",
         layout=layout,
         points=tuple(
@@ -257,8 +261,8 @@ def _check_key(product_key: str, findings: Findings) -> None:
         findings.warning(path, message, "take the key from the product's page; devices send 32 characters")
 
 
-def _attrs(entities: list[Any], findings: Findings) -> list[Any] | None:
-    """The data points of the only entity."""
+def _entity(entities: list[Any], findings: Findings) -> EntityObject | None:
+    """The only entity, which has the data points."""
     if len(entities) != 1:
         message = f"there must be exactly one entity, there are {len(entities)}"
         path = "$.entities[1]" if entities else "$.entities"
@@ -273,7 +277,7 @@ def _attrs(entities: list[Any], findings: Findings) -> list[Any] | None:
         findings.error(f"{path}.id", f"must be 0, is {shown(entity.id)}", "write 0")
     if entity.name not in {None, "entity0"}:
         findings.error(f"{path}.name", f"must be entity0, is {shown(entity.name)}", "write entity0")
-    return entity.attrs
+    return entity
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,6 +175,8 @@ class Product:
     product_key: str = dataclasses.field(repr=False)
     layout: Layout
     points: tuple[DataPoint, ...]
+    display_name: str = ""
+    """What people call it; empty where the definition does not say."""
     by_name: Mapping[str, DataPoint] = dataclasses.field(init=False, repr=False, compare=False)
     writable: tuple[DataPoint, ...] = dataclasses.field(init=False, repr=False, compare=False)
     """The points that a control may set."""
@@ -253,6 +255,7 @@ def parse_product(data: bytes, source: str) -> Product:
         raise ProductError(source, findings)
     return Product(
         name=definition.name,
+        display_name=definition.display_name,
         product_key=definition.product_key,
         layout=definition.layout,
         points=tuple(_compile(spec) for spec in definition.points),
@@ -300,7 +303,7 @@ def to_definition(product: Product) -> dict[str, object]:
             {
                 "id": 0,
                 "name": "entity0",
-                "display_name": product.name,
+                "display_name": product.display_name,
                 "attrs": [_attribute(point) for point in product.points],
             }
         ],
