@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from sim.cloud.app_side import AppSide
+from sim.cloud.openapi.aggregation import aggregation_calls
 from sim.cloud.openapi.bindings import binding_calls
 from sim.cloud.openapi.calls import Calls
 from sim.cloud.openapi.devices import device_calls
@@ -19,6 +20,7 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
     user_calls,
     binding_calls,
     device_calls,
+    aggregation_calls,
     enterprise_calls,
     system_calls,
 )
