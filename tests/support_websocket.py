@@ -27,9 +27,9 @@ def user_of(cloud: EmbeddedCloud, name: str = "phone1") -> tuple[User, str]:
     return user, cloud.side.accounts.issue_token(user.uid, APPID).token
 
 
-def login_message(user: User, token: str, **members: Any) -> dict[str, Any]:
+def login_message(user: User, granted: str, /, **members: Any) -> dict[str, Any]:
     """A ``login_req``; a member that is None is left out."""
-    data = {"appid": APPID, "uid": user.uid, "token": token, "p0_type": "attrs_v4", **members}
+    data = {"appid": APPID, "uid": user.uid, "token": granted, "p0_type": "attrs_v4", **members}
     return {"cmd": "login_req", "data": {name: value for name, value in data.items() if value is not None}}
 
 

@@ -45,8 +45,10 @@ _BAD_REQUEST: Final = (
     b"Content-Type: text/plain; charset=utf-8\r\n\r\nBad request\n"
 )
 _logger: Final = logging.getLogger(__name__)
-# The library writes a traceback for whatever a client does wrong.
-_logger.setLevel(logging.CRITICAL)
+# Messages hold tokens, and the library would log each of them when somebody debugs; and it logs a traceback
+# for every client that does not manage to open a socket.
+_logger.setLevel(logging.ERROR)
+_logger.addFilter(lambda record: record.msg != "opening handshake failed")
 
 
 class WebSocketServer:
@@ -180,6 +182,8 @@ class _Link:
         self._sender: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
         self._stopping = False
+        self._sent = False
+        """Nothing will be sent any more."""
 
     async def run(self) -> None:
         """Live until the socket is closed."""
@@ -209,23 +213,27 @@ class _Link:
                 self._plan()
                 # Others get their turn after each message, however many came at once.
                 await asyncio.sleep(0)
-                while len(session.outgoing) > BACKLOG and session.close_code is None:
+                while len(session.outgoing) > BACKLOG and not self._sent and session.close_code is None:
                     self._room.clear()
                     await self._room.wait()
 
     async def _send(self) -> None:
         session = self._session
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                while session.outgoing:
+        try:
+            while session.outgoing or session.close_code is None:
+                if session.outgoing:
                     text = session.outgoing.popleft()
                     if len(session.outgoing) <= BACKLOG:
                         self._room.set()
                     await self._connection.send(text)
-                if session.close_code is not None:
-                    return
-                self._something.clear()
-                await self._something.wait()
+                else:
+                    self._something.clear()
+                    await self._something.wait()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._sent = True
+            self._room.set()
 
     def _wake(self) -> None:
         self._something.set()

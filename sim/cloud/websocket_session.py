@@ -124,17 +124,20 @@ class WebSocketSession:
         """Take one text or binary frame."""
         if self.close_code is not None:
             return
-        self._lose_expired(now)
         found = parse(message)
+        command = None if found is None else found["cmd"]
+        if command != "login_req":
+            self._lose_expired(now)
         if found is None:
             self.push(invalid(Fault.FORMAT))
             return
-        command = found["cmd"]
         try:
             if command == "login_req":
+                # Its answer comes before anything else (§4), also before the end of the old token.
                 self._log_in(found.get("data"), now)
+                self._lose_expired(now)
             else:
-                self._obey(command, found, now)
+                self._obey(found["cmd"], found, now)
         except _Refused as refused:
             self.push(invalid(refused.fault, refused.name))
             if refused.fault is Fault.FORMAT:
@@ -218,7 +221,6 @@ class WebSocketSession:
             return
         self.identity, self._active = identity, now
         self._plan_check(now)
-        # The answer first: nothing may come before it (§4).
         self.push(LOGIN_DONE)
         self._desk.entered(self)
 
@@ -298,7 +300,7 @@ class WebSocketSession:
         if command == "c2s_read":
             packet = self._side.read_packet(device, _names(data.get("names")), sn=sn)
         else:
-            attrs = data.get("attrs", data.get("attr"))
+            attrs = data.get("attr") if data.get("attrs") is None else data["attrs"]
             if not isinstance(attrs, dict) or not attrs:
                 raise _Refused(Fault.ATTRS, "attrs")
             try:
