@@ -26,9 +26,16 @@ from sim.cloud.products import CloudProduct, Products
 from sim.cloud.recorder import Recorder
 from sim.cloud.store import Store
 from sim.cloud.websocket_hub import WebSocketHub
+from sim.cloud.websocket_messages import Fault
 from sim.cloud.websocket_session import WebSocketSession
 
 PASSCODE: Final = "QWERTYUIOP"
+PONG: Final = {"cmd": "pong"}
+PING: Final = {"cmd": "ping"}
+ON: Final = b"\x04\x01\x17"
+"""A report: power, the first mode, 23 °C."""
+ATTRS: Final = {"power": True, "mode": "制冷", "temp": 23}
+READ: Final = bytes.fromhex("00000003 04 00 0090 02")
 
 
 class Bench:
@@ -200,3 +207,22 @@ class FakeDevice:
 
     def _publish(self, topic: str, frame: BusinessFrame) -> None:
         self.bench.hub.published(self._connection, Publish(topic, frame.encode()))
+
+
+# --- messages
+
+
+def read(device: FakeDevice, **members: Any) -> dict[str, Any]:
+    return {"cmd": "c2s_read", "data": {"did": device.did}, **members}
+
+
+def write(device: FakeDevice, attrs: Any, **members: Any) -> dict[str, Any]:
+    return {"cmd": "c2s_write", "data": {"did": device.did, "attrs": attrs}, **members}
+
+
+def raw(device: FakeDevice, data: Any) -> dict[str, Any]:
+    return {"cmd": "c2s_raw", "data": {"did": device.did, "raw": data}}
+
+
+def invalid(fault: Fault, msg: str) -> dict[str, Any]:
+    return {"cmd": "s2c_invalid_msg", "data": {"error_code": int(fault), "msg": msg}}
