@@ -507,7 +507,7 @@ async def test_qr_codes(cloud: EmbeddedCloud, user: Person) -> None:
     ):
         record = await user.ok("POST", "/app/bind_latest", {"qr_content": content}, status=201)
         assert record["did"] == found.did
-    for content in ("", "%%%", "{", f"product_key={key}", "x" * 5000):
+    for content in ("", "%%%", "{", f"product_key={key}", "x" * 5000, '{"product_key":"\\ud800","mac":"x"}'):
         await user.refused(9040, "POST", "/app/bind_latest", {"qr_content": content}, status=400)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -15,7 +14,7 @@ from sim.cloud.accounts import User
 from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app_side import AppSide
 from sim.cloud.device import Device
-from sim.cloud.openapi.calls import Auth, Call, Calls, Form, Page
+from sim.cloud.openapi.calls import Auth, Call, Calls, Form, Page, parse_json
 from sim.cloud.openapi.records import device_record, moment
 
 CLOCK_TOLERANCE: Final = 300
@@ -253,9 +252,10 @@ def read_qr(content: str) -> dict[str, str]:
         raise ApiError(Code.QR_INVALID)
     if text.startswith("{"):
         try:
-            named = {key: value for key, value in json.loads(text).items() if isinstance(value, str)}
-        except (ValueError, RecursionError) as error:
+            members = parse_json(text)
+        except ApiError as error:
             raise ApiError(Code.QR_INVALID) from error
+        named = {key: value for key, value in members.items() if isinstance(value, str)}
     elif "product_key=" in text:
         named = dict(parse_qsl(text))
     else:

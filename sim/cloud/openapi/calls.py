@@ -266,7 +266,23 @@ def parse_json(data: bytes | str) -> Any:
         raise ApiError(Code.FORM_INVALID, "the body is not JSON") from error
     if _depth(value) > MAX_DEPTH:
         raise ApiError(Code.FORM_INVALID, "the JSON is nested too deeply")
+    if _is_escaped(data) and not _is_text(value):
+        raise ApiError(Code.FORM_INVALID, "a text has half of a surrogate pair")
     return value
+
+
+def _is_escaped(data: bytes | str) -> bool:
+    """It may have surrogates: only escapes can bring them in."""
+    return ("\\ud" if isinstance(data, str) else b"\\ud") in data.lower()  # type: ignore[operator]
+
+
+def _is_text(value: Any) -> bool:
+    """Every text in it can be stored and sent."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> Any:
