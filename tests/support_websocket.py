@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from support_apps import APPID, RawDevice, app_cloud, bind, raw_device
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from sim.cloud.accounts import User
 from sim.cloud.app import EmbeddedCloud
@@ -49,6 +50,12 @@ class AppSocket:
             text = await self.connection.recv()
         assert isinstance(text, str)
         return text
+
+    async def messages(self) -> AsyncIterator[str]:
+        """Every message until the socket is closed."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                yield await self.text()
 
     async def next(self) -> Any:
         """The next message."""
