@@ -253,6 +253,11 @@ class Accounts:
             raise ApiError(Code.PASSWORD_WRONG)
         return user
 
+    @staticmethod
+    def has_password(user: User, password: str) -> bool:
+        """Whether this is the user's password."""
+        return is_password(password, user.password)
+
     def check_own_password(self, user: User, password: str) -> None:
         """The password that a user gives to change it (:raises ApiError: 9020, it is wrong)."""
         if not is_password(password, user.password):

@@ -23,6 +23,7 @@ from sim.cloud.openapi.application import add_open_api
 from sim.cloud.openapi.middleware import AppPaths
 from sim.cloud.products import Products
 from sim.cloud.recorder import Recorder
+from sim.cloud.setup import Generated, Setup
 from sim.cloud.store import Store
 from sim.cloud.tls_identity import HTTP, TlsIdentity
 from sim.cloud.websocket import WebSocketServer
@@ -51,7 +52,9 @@ class EmbeddedCloud:
         self._notices: list[str] = []
         self.store: Final = Store(self.config.data, told=self._notices.append)
         self.hub: Final = Hub(self.store)
-        self.products: Final = Products(self.config.products, strict=self.config.strict_products)
+        self._setup = Setup(self.store.database)
+        products = self._setup.products(self.config.products)
+        self.products: Final = Products(products, strict=self.config.strict_products)
         self.side: Final = AppSide(
             config=self.config, store=self.store, hub=self.hub, products=self.products, now=now
         )
@@ -88,6 +91,7 @@ class EmbeddedCloud:
         """
         opened = False
         try:
+            self._setup.apply(self.config, self.side)
             await self._listen()
             opened = True
         finally:
@@ -124,6 +128,11 @@ class EmbeddedCloud:
     def notices(self) -> tuple[str, ...]:
         """What the store had to say while it was opened."""
         return tuple(self._notices)
+
+    @property
+    def generated(self) -> tuple[Generated, ...]:
+        """Ids, keys and secrets that were made up at this start, with the secrets."""
+        return tuple(self._setup.generated)
 
     # --- listening
 

@@ -79,7 +79,7 @@ class AppSide:
         if isinstance(event, Registered):
             device = self.store.device(event.did)
             if device is not None:
-                self.bindings.fulfil(device)
+                self.fulfil(device)
 
     # --- devices
 
@@ -188,6 +188,11 @@ class AppSide:
             raise ApiError(Code.SEND_FAILED, str(error)) from error
 
     # --- administration
+
+    def fulfil(self, device: Device) -> None:
+        """Give a registered device to the users of the configuration."""
+        product = self.products.get(device.product_key)
+        self.bindings.fulfil(device, set_owner=product is not None and product.shared)
 
     def delete_user(self, uid: str) -> bool:
         """Forget a user, his bindings and tokens."""

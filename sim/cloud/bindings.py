@@ -211,15 +211,32 @@ class Bindings:
                 (uid, appid, product_key, mac, remark, dev_alias),
             )
 
-    def fulfil(self, device: Device) -> None:
-        """Bind a device that has just registered to those who wait for it."""
+    def forget_wanted(self) -> None:
+        """Nobody waits for a device any more."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM wanted_binding")
+
+    def fulfil(self, device: Device, *, set_owner: bool = False) -> None:
+        """Bind a device that is registered to those who wait for it; beside an owner they become guests.
+
+        :param set_owner: The first becomes owner, as the product's devices are shared by their owner.
+        """
         rows = self._database.all(
             "SELECT uid, appid, remark, dev_alias FROM wanted_binding WHERE product_key = ? AND mac = ?",
             (device.product_key, device.mac),
         )
         for uid, appid, remark, dev_alias in rows:
             if self.get(uid, device.did) is None:
-                self.bind(uid, device, appid, remark=remark, dev_alias=dev_alias)
+                owned = any(other.role == "owner" for other in self.of_device(device.did))
+                self.bind(
+                    uid,
+                    device,
+                    appid,
+                    remark=remark,
+                    dev_alias=dev_alias,
+                    set_owner=set_owner,
+                    role="guest" if owned else None,
+                )
 
     def _all(self, where: str, value: str) -> list[Binding]:
         rows = self._database.all(f"{_SELECT} WHERE {where} ORDER BY number", (value,))

@@ -99,7 +99,8 @@ class UserConfig:
 
     kind: Literal["username", "email", "phone"]
     name: str
-    password: str = dataclasses.field(repr=False)
+    password: str | None = dataclasses.field(default=None, repr=False)
+    """None: made up when he is new."""
     bind: tuple[WantedBinding, ...] = ()
 
 

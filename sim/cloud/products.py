@@ -39,6 +39,8 @@ class CloudProduct:
     product_key: str
     secret: str | None = dataclasses.field(default=None, repr=False)
     """Product secret; its modules may register with G2."""
+    make_secret: bool = False
+    """It has none so far: one is made up and kept (:mod:`sim.cloud.setup`)."""
     encrypted: bool = False
     """Its plain registration is refused, as the real service does for such products."""
     product: Product | None = None
