@@ -174,6 +174,8 @@ class EmbeddedCloud:
             if not self.config.auto_ports and name not in self.config.optional:
                 raise
             host, port = await listen(address.host, 0, context)
+            if not self.config.auto_ports:
+                self._notices.append(f"{text} is in use: {name} listens on {Address(host, port)}")
         self.addresses[name] = str(Address(host, port))
 
     async def _serve_http(
