@@ -222,7 +222,8 @@ class Bindings:
         :param set_owner: The first becomes owner, as the product's devices are shared by their owner.
         """
         rows = self._database.all(
-            "SELECT uid, appid, remark, dev_alias FROM wanted_binding WHERE product_key = ? AND mac = ?",
+            "SELECT uid, appid, remark, dev_alias FROM wanted_binding WHERE product_key = ? AND mac = ?"
+            " ORDER BY (SELECT number FROM user WHERE user.uid = wanted_binding.uid)",
             (device.product_key, device.mac),
         )
         for uid, appid, remark, dev_alias in rows:
