@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support_apps import APPID
-from support_websocket import login_message
+from support_websocket import LAMP, login_message
 from support_websocket_bench import (
     ATTRS,
     ON,
@@ -170,6 +170,133 @@ def test_an_answer_goes_to_all_who_have_the_device(
     assert [each.got() for each in apps] == 3 * [
         [{"cmd": "s2c_noti", "data": {"did": device.did, "attrs": ATTRS}}]
     ]
+
+
+# --- values, with a product of variable length
+
+
+@pytest.fixture
+def box() -> tuple[App, FakeDevice]:
+    bench = Bench(LAMP.with_name("var-len.json"))
+    user, token = bench.user()
+    device = bench.device(user)
+    return bench.app(user, token), device
+
+
+@pytest.mark.parametrize(
+    ("names", "flags"),
+    [
+        (None, "03ff"),
+        ([], "03ff"),
+        (["Switch"], "0001"),
+        (["Mode", "Tag", "unknown"], "0210"),
+        (["unknown"], "03ff"),
+    ],
+)
+def test_a_read_of_some_points(box: tuple[App, FakeDevice], names: Any, flags: str) -> None:
+    """§7.1."""
+    app, device = box
+    data = {"did": device.did, **({} if names is None else {"names": names})}
+    assert app.ask({"cmd": "c2s_read", "data": data}) == []
+    assert device.received == [bytes.fromhex("00000003 06 00 0090 12" + flags)]
+
+
+@pytest.mark.parametrize("names", ["Switch", {}, [1], 5])
+def test_names_are_a_list_of_texts(box: tuple[App, FakeDevice], names: Any) -> None:
+    app, device = box
+    assert app.fault({"cmd": "c2s_read", "data": {"did": device.did, "names": names}}) == 1001
+
+
+@pytest.mark.parametrize(
+    ("attrs", "body"),
+    [
+        ({"Switch": True}, "0001 01"),
+        ({"Switch": 0}, "0001 00"),
+        ({"Switch": "1"}, "0001 01"),
+        ({"Switch": "true"}, "0001 01"),
+        ({"Switch": "false"}, "0001 00"),
+        ({"Mode": "heat"}, "0010 03"),
+        ({"Mode": 3}, "0010 03"),
+        ({"Bright": 26}, "0040 1a"),
+        ({"Bright": "26"}, "0040 1a"),
+        ({"Tag": [23, 2, 3]}, "0200 170203"),
+        ({"Tag": "170203"}, "0200 170203"),
+        ({"Tag": [23]}, "0200 170000"),
+        ({"Tag": ""}, "0200 000000"),
+        ({"Tag": [1, 2, 3], "Switch": 1}, "0201 01 010203"),
+    ],
+)
+def test_forms_of_values_that_are_accepted(
+    box: tuple[App, FakeDevice], attrs: dict[str, Any], body: str
+) -> None:
+    """§7.2."""
+    app, device = box
+    assert app.ask(write(device, attrs)) == []
+    packet = bytes.fromhex("00 0090 11" + body)
+    assert device.received == [bytes.fromhex("00000003") + bytes((len(packet),)) + packet]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Switch", "yes"),
+        ("Mode", "HEAT"),
+        ("Mode", 5),
+        ("Bright", 256),
+        ("Bright", -1),
+        ("Bright", 1.5),
+        ("Bright", "x"),
+        ("Bright", True),
+        ("Bright", None),
+        ("Bright", 10**400),
+        ("Tag", [1, 2, 3, 4]),
+        ("Tag", "01020304"),
+        ("Tag", "012"),
+        ("Tag", [256]),
+        ("Tag", 1),
+        ("Temp", 20.5),
+        ("Alarm", True),
+        ("Err", False),
+    ],
+)
+def test_values_that_are_refused(box: tuple[App, FakeDevice], name: str, value: Any) -> None:
+    """§7.2: the whole command, and nothing reaches the device."""
+    app, device = box
+    answer = app.ask(write(device, {"Switch": True, name: value}))
+    assert answer == [invalid(Fault.ATTRS, f"Invalid attrs: {name}!")]
+    assert device.received == []
+
+
+@pytest.mark.parametrize(
+    ("report", "attrs"),
+    [
+        ("13 0001 01", '{"Switch":true}'),
+        ("14 0014 06", '{"Door":false,"Mode":"heat"}'),
+        ("14 0080 0217", '{"Temp":23.5}'),
+        ("14 0080 0212", '{"Temp":23}'),
+        ("14 0280 0000 0102ff", '{"Temp":-30,"Tag":[1,2,255]}'),
+        ("14 0100 ffffffff", '{"Energy":4294967295}'),
+    ],
+)
+def test_forms_of_values_that_are_sent(box: tuple[App, FakeDevice], report: str, attrs: str) -> None:
+    """§7.3: only what the report holds."""
+    app, device = box
+    device.say(bytes.fromhex(report))
+    (text,) = app.session.outgoing
+    assert text == f'{{"cmd":"s2c_noti","data":{{"did":"{device.did}","attrs":{attrs}}}}}'
+
+
+def test_an_empty_report_is_not_passed_on(box: tuple[App, FakeDevice]) -> None:
+    app, device = box
+    device.say(bytes.fromhex("14 0000"))
+    assert app.got() == []
+
+
+def test_an_enum_index_out_of_range_is_1012(box: tuple[App, FakeDevice]) -> None:
+    """§8.2."""
+    app, device = box
+    device.say(bytes.fromhex("14 0010 07"))
+    assert app.got() == [invalid(Fault.DEVICE_DATA, "Invalid device data!")]
 
 
 # --- §7.4: acknowledged commands
