@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ from sim.cloud.broker import make_broker
 from sim.cloud.config import Address, Advertised, CloudConfig
 from sim.cloud.errors import AddressError
 from sim.cloud.events import Event, Notice
+from sim.cloud.housekeeping import Housekeeping
 from sim.cloud.http_device import DeviceApi
 from sim.cloud.http_server import HttpServer, create_app
 from sim.cloud.hub import Hub
@@ -77,6 +79,7 @@ class EmbeddedCloud:
         self.sockets: Final = WebSocketHub(self.side, clock=time.monotonic)
         """Sessions of the WebSocket API."""
         self._websocket = WebSocketServer(self.sockets, clock=time.monotonic)
+        self._tasks: list[asyncio.Task[None]] = []
         self.tls: TlsIdentity | None = None
         """Certificate of the TLS services, when there are any."""
 
@@ -93,6 +96,8 @@ class EmbeddedCloud:
         try:
             self._setup.apply(self.config, self.side)
             await self._listen()
+            house = Housekeeping(self.side, renew=self._renew)
+            self._tasks.append(asyncio.create_task(house.run()))
             opened = True
         finally:
             if not opened:
@@ -109,6 +114,10 @@ class EmbeddedCloud:
 
     async def close(self) -> None:
         """End all connections, then the broker, then the store. Safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
         for server in self._http:
             await server.stop()
         self._http.clear()
@@ -200,6 +209,10 @@ class EmbeddedCloud:
                     config.data, hosts=(*hosts, *told, *config.names), now=now, told=self._notices.append
                 )
         return self.tls
+
+    def _renew(self, now: float) -> None:
+        if self.tls is not None:
+            self.tls.renew(now)
 
     def _tell_endpoints(self) -> None:
         """What device records tell apps of where the services are."""

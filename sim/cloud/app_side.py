@@ -19,11 +19,14 @@ from sim.cloud.bindings import Binding, Bindings
 from sim.cloud.config import CloudConfig
 from sim.cloud.device import Device
 from sim.cloud.errors import DeviceOffline, NotDelivered
-from sim.cloud.events import Event, Origin, Registered, Unregistered
+from sim.cloud.events import Event, Origin, Registered, Unbound, Unregistered
+from sim.cloud.groups import Groups
 from sim.cloud.history import History
 from sim.cloud.hub import Hub
+from sim.cloud.messages import Messages
 from sim.cloud.outbox import Outbox
 from sim.cloud.products import CloudProduct, Products
+from sim.cloud.sharing import Sharings
 from sim.cloud.store import Store
 from sim.cloud.values import AttrInvalid, Codecs, RawInvalid, control_raw, packet_of, raw_bytes, read_p0
 
@@ -69,6 +72,9 @@ class AppSide:
         self.bindings: Final = Bindings(database, now=now, told=hub.tell)
         self.history: Final = History(database, retention=config.history_time)
         self.outbox: Final = Outbox(database, now=now)
+        self.groups: Final = Groups(database, now=now)
+        self.messages: Final = Messages(database, now=now)
+        self.sharings: Final = Sharings(database, self.bindings, self.messages, now=now)
         self.endpoints: Final = Endpoints()
         self._codecs = Codecs()
         hub.subscribe(self._watch)
@@ -76,6 +82,8 @@ class AppSide:
     def _watch(self, event: Event) -> None:
         if isinstance(event, Registered | Unregistered):
             self.bindings.void(event.did)
+        if isinstance(event, Unbound):
+            self.groups.left(event.uid, event.did)
         if isinstance(event, Registered):
             device = self.store.device(event.did)
             if device is not None:

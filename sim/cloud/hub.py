@@ -283,10 +283,14 @@ class Hub:
         try:
             write()
         except StoreError as error:
-            now = time.time()
-            if now - self._complained >= COMPLAIN_EVERY:
-                self._complained = now
-                self.tell(Notice(at=now, text=f"what devices say is not stored any more: {error}"))
+            self.complain(f"what devices say is not stored any more: {error}")
+
+    def complain(self, text: str) -> None:
+        """Tell the user of something that goes on, now and then."""
+        now = time.time()
+        if now - self._complained >= COMPLAIN_EVERY:
+            self._complained = now
+            self.tell(Notice(at=now, text=text))
 
     def _status_came(self, did: str, p0: bytes) -> None:
         if p0[0] in {Action.READ_REPLY, Action.VAR_READ_REPLY}:

@@ -13,6 +13,9 @@ from sim.cloud.openapi.bindings import binding_calls
 from sim.cloud.openapi.calls import Calls
 from sim.cloud.openapi.devices import device_calls
 from sim.cloud.openapi.enterprise import enterprise_calls
+from sim.cloud.openapi.groups import group_calls
+from sim.cloud.openapi.messages import message_calls
+from sim.cloud.openapi.sharing import sharing_calls
 from sim.cloud.openapi.system import system_calls
 from sim.cloud.openapi.users import user_calls
 
@@ -20,6 +23,9 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
     user_calls,
     binding_calls,
     device_calls,
+    group_calls,
+    sharing_calls,
+    message_calls,
     aggregation_calls,
     enterprise_calls,
     system_calls,
