@@ -358,6 +358,39 @@ async def test_who_asks_and_does_not_read_is_not_served_further(cloud: EmbeddedC
         await until(lambda: len(cloud.sockets) == 0)
 
 
+async def test_a_message_of_endless_fragments_is_too_big(cloud: EmbeddedCloud) -> None:
+    async def fragments() -> AsyncIterator[str]:
+        for _ in range(10_000):
+            yield ""
+
+    async with app_socket(cloud) as app:
+        with contextlib.suppress(ConnectionClosed):
+            await app.connection.send(fragments())
+        assert await app.closed() == 1009
+
+
+async def test_who_reads_no_pongs_has_no_pings_read(cloud: EmbeddedCloud) -> None:
+    """What waits for a client is bounded, whatever it sends."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, 4096)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address_of(cloud))
+        await loop.sock_sendall(sock, UPGRADE.format("/ws/app/v1", "").encode())
+        await until(lambda: len(cloud.sockets) == 1)
+        pings = 400 * (bytes((0x89, 0x80 | 125)) + bytes(4) + bytes(125))
+        for _ in range(400):
+            try:
+                async with asyncio.timeout(0.3):
+                    await loop.sock_sendall(sock, pings)
+            except TimeoutError:
+                break
+        else:
+            pytest.fail("20 MB of pings were read")
+    await until(lambda: len(cloud.sockets) == 0)
+
+
 # --- the end
 
 

@@ -17,8 +17,9 @@ from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.http11 import Request, Response
-from websockets.protocol import CONNECTING
+from websockets.protocol import CONNECTING, Event
 from websockets.server import ServerProtocol
 
 from sim.cloud.errors import AddressError
@@ -37,7 +38,8 @@ STOP_TIME: Final = 1.0
 """The same when the server stops."""
 BACKLOG: Final = 100
 """Messages that may wait for a reader before its own requests wait too."""
-GOING_AWAY: Final = 1001
+MAX_FRAGMENTS: Final = 1024
+"""Frames that one message may come in."""
 
 _PAGE: Final = Path(__file__).with_name("websocket_page.html")
 _BAD_REQUEST: Final = (
@@ -152,7 +154,7 @@ class _Listener:
         await self._server.wait_closed()
 
     def _connection(self) -> ServerConnection:
-        return ServerConnection(
+        return _Connection(
             _HandshakeProtocol(max_size=MAX_MESSAGE, logger=_logger),
             self._server,
             ping_interval=None,  # the API has a heartbeat of its own (§10)
@@ -167,6 +169,31 @@ class _HandshakeProtocol(ServerProtocol):
         if self.state is CONNECTING and not self.writes:
             self.writes.append(_BAD_REQUEST)
         super().send_eof()
+
+
+class _Connection(ServerConnection):
+    """Keeps what a client can make the library store within bounds."""
+
+    _fragments = 0
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            self._fragments = 0 if event.fin else self._fragments + 1
+            if self._fragments > MAX_FRAGMENTS:
+                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+                self.send_data()
+                return
+        super().process_event(event)
+
+    def pause_writing(self) -> None:
+        """Whoever reads no pongs has no more pings read."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.recv_messages.paused:
+            self.transport.resume_reading()
 
 
 class _Link:
@@ -195,14 +222,14 @@ class _Link:
             if self._timer is not None:
                 self._timer.cancel()
             self._hub.forget(self._session)
-            self._session.close(GOING_AWAY)
+            self._session.close(CloseCode.GOING_AWAY)
             if self._closer is not None:
                 await asyncio.wait({self._closer})
 
     def stop(self) -> None:
         """End the socket, because the server stops."""
         self._stopping = True
-        self._session.close(GOING_AWAY, "the cloud stops")
+        self._session.close(CloseCode.GOING_AWAY, "the cloud stops")
 
     async def _receive(self) -> None:
         session = self._session

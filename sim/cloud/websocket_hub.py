@@ -111,13 +111,7 @@ class WebSocketHub:
         self._asked: Ledger[tuple[str, int], _Asker] = Ledger()
         self._reported: Ledger[tuple[str, int], bool] = Ledger()
         """Reports that want an acknowledgement."""
-        self._stop = side.hub.subscribe(self._told)
-
-    def close(self) -> None:
-        """Watch the cloud no more."""
-        self._stop()
-        for session in list(self._sessions):
-            self.forget(session)
+        side.hub.subscribe(self._told)
 
     # --- sockets
 
