@@ -24,6 +24,7 @@ from support_websocket_bench import (
 
 from sim.cloud.accounts import User
 from sim.cloud.events import LoginRefused
+from sim.cloud.websocket_hub import ACK_TIME, MAX_NUMBERS, Ledger
 from sim.cloud.websocket_messages import Fault, encode, message_of
 from sim.cloud.websocket_session import MAX_QUEUED
 
@@ -492,6 +493,19 @@ def test_a_closed_session_says_and_hears_nothing(bench: Bench, app: App, device:
     assert app.ask(PING) == []
     app.session.handle_timeout(bench.now + 1000)
     assert app.got() == []
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """However many numbers a device makes up."""
+    ledger: Ledger[int, str] = Ledger()
+    for number in range(MAX_NUMBERS + 5):
+        ledger.put(number, "x", 0.0)
+    assert len(ledger) == MAX_NUMBERS
+    assert ledger.take(4, 1.0) is None
+    assert ledger.take(5, 1.0) == "x"
+    assert ledger.take(5, 1.0) is None
+    ledger.put(0, "y", ACK_TIME)
+    assert len(ledger) == 1
 
 
 # --- whatever comes
