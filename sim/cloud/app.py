@@ -26,6 +26,7 @@ from sim.cloud.openapi.middleware import AppPaths
 from sim.cloud.products import Products
 from sim.cloud.recorder import Recorder
 from sim.cloud.setup import Generated, Setup
+from sim.cloud.snoti import SnotiServer
 from sim.cloud.store import Store
 from sim.cloud.tls_identity import HTTP, TlsIdentity
 from sim.cloud.websocket import WebSocketServer
@@ -79,6 +80,7 @@ class EmbeddedCloud:
         self.sockets: Final = WebSocketHub(self.side, clock=time.monotonic)
         """Sessions of the WebSocket API."""
         self._websocket = WebSocketServer(self.sockets, clock=time.monotonic)
+        self._snoti = SnotiServer(self.side, clock=time.monotonic)
         self._tasks: list[asyncio.Task[None]] = []
         self.tls: TlsIdentity | None = None
         """Certificate of the TLS services, when there are any."""
@@ -122,6 +124,7 @@ class EmbeddedCloud:
             await server.stop()
         self._http.clear()
         await self._websocket.close()
+        await self._snoti.close()
         if self._front is not None:
             await self._front.close()
             self._front = None
@@ -159,6 +162,7 @@ class EmbeddedCloud:
         await self._open("mqtts", config.mqtts, front.listen, tls=True, alpn=())
         await self._open("ws", config.ws, self._websocket.listen)
         await self._open("wss", config.wss, self._websocket.listen, tls=True)
+        await self._open("snoti", config.snoti, self._snoti.listen, tls=True, alpn=())
         first = Address.parse(self.addresses["mqtt"])
         self._mqtt = first.host, first.port
         self._tell_endpoints()

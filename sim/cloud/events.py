@@ -213,6 +213,13 @@ class Unbound(_Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionChanged(_Event):
+    """The data points of a product are others now."""
+
+    product_key: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TokensRevoked(_Event):
     """Tokens of a user that are good no more."""
 
@@ -263,6 +270,7 @@ Event: TypeAlias = (
     | BadReported
     | Bound
     | Unbound
+    | DefinitionChanged
     | TokensRevoked
     | ModuleLog
     | Dropped

@@ -10,7 +10,7 @@ from typing import Final
 
 from gizserial.errors import BodyError
 from gizserial.p0 import Action
-from gizserial.product import Product
+from gizserial.product import Layout, Product
 from sim.cloud.auth import CLIENT
 from sim.cloud.events import (
     Answer,
@@ -122,6 +122,8 @@ class Recorder:
             return None, str(error)
         if parsed.raw is None:
             return None, "; ".join(parsed.warnings) or "it holds no data points"
+        if product.layout is Layout.FIXED and parsed.warnings:
+            return None, "; ".join(parsed.warnings)  # a status of another length is another product's
         if not is_readable(product, parsed.raw):
             return None, "an enum index is out of range"
         return parsed.raw, ""

@@ -43,7 +43,7 @@ class AttrInvalid(ValueError):
 
 
 class BinaryLength(AttrInvalid):
-    """A binary value that is shorter than its point, where it has to fit (open-api.md R11)."""
+    """A binary value that does not fit its point (open-api.md R11)."""
 
 
 class RawInvalid(ValueError):
@@ -121,9 +121,7 @@ def _raw(point: DataPoint, value: Any, *, base64_text: bool, pad: bool) -> Raw:
             data = raw_bytes(value, base64_text=base64_text)
         except RawInvalid as error:
             raise AttrInvalid(point.name, str(error)) from None
-        if len(data) > point.size:
-            raise AttrInvalid(point.name, f"it has {len(data)} bytes, the point has {point.size}")
-        if len(data) < point.size and not pad:
+        if len(data) > point.size or (len(data) < point.size and not pad):
             raise BinaryLength(point.name, f"it has {len(data)} bytes, the point has {point.size}")
         return data.ljust(point.size, b"\0")
     if isinstance(value, bool) and point.data_type is not DataType.BOOL:
