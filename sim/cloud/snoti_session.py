@@ -276,8 +276,9 @@ class SnotiSession:
 
     def _deliver(self, delivery: Delivery) -> None:
         cmd = f"{_PREFIX if self._legacy else ''}event_push"
-        head = json.dumps({"cmd": cmd, "msg_id": delivery.msg_id, "delivery_id": delivery.delivery_id})
-        self._write(f"{head[:-1]},{delivery.body[1:]}\n".replace(": ", ":", 3).encode("ascii"))
+        members = {"cmd": cmd, "msg_id": delivery.msg_id, "delivery_id": delivery.delivery_id}
+        head = json.dumps(members, separators=(",", ":"))
+        self._write(f"{head[:-1]},{delivery.body[1:]}\n".encode("ascii"))
 
     def _control(self, command: str, message: Mapping[str, Any]) -> None:
         items = message.get("data")
