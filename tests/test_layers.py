@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {
         *{"module", "module_options", "module_requests", "wifi_status"},
         *{"mcu", "mcu_options", "mcu_reports"},
-        "m2m",
+        *{"m2m", "lan"},
     },
     {"io"},
     {"cli"},
