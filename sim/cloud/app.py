@@ -25,6 +25,7 @@ from sim.cloud.openapi.application import add_open_api
 from sim.cloud.openapi.middleware import AppPaths
 from sim.cloud.products import Products
 from sim.cloud.recorder import Recorder
+from sim.cloud.rules import RuleEngine
 from sim.cloud.setup import Generated, Setup
 from sim.cloud.snoti import SnotiServer
 from sim.cloud.store import Store
@@ -82,6 +83,7 @@ class EmbeddedCloud:
         self._websocket = WebSocketServer(self.sockets, clock=time.monotonic)
         self._snoti = SnotiServer(self.side, clock=time.monotonic)
         self._tasks: list[asyncio.Task[None]] = []
+        self._rules: RuleEngine | None = None
         self.tls: TlsIdentity | None = None
         """Certificate of the TLS services, when there are any."""
 
@@ -100,6 +102,8 @@ class EmbeddedCloud:
             await self._listen()
             house = Housekeeping(self.side, renew=self._renew)
             self._tasks.append(asyncio.create_task(house.run()))
+            self._tasks.append(asyncio.create_task(self.side.scheduling.run()))
+            self._rules = RuleEngine(self.side)
             opened = True
         finally:
             if not opened:
@@ -120,6 +124,9 @@ class EmbeddedCloud:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._rules is not None:
+            await self._rules.close()
+            self._rules = None
         for server in self._http:
             await server.stop()
         self._http.clear()

@@ -26,6 +26,10 @@ from sim.cloud.hub import Hub
 from sim.cloud.messages import Messages
 from sim.cloud.outbox import Outbox
 from sim.cloud.products import CloudProduct, Products
+from sim.cloud.rules import Rules
+from sim.cloud.scenes import Scenes
+from sim.cloud.schedules import Schedules
+from sim.cloud.scheduling import Scheduling
 from sim.cloud.sharing import Sharings
 from sim.cloud.store import Store
 from sim.cloud.values import AttrInvalid, Codecs, RawInvalid, control_raw, packet_of, raw_bytes, read_p0
@@ -75,6 +79,10 @@ class AppSide:
         self.groups: Final = Groups(database, now=now)
         self.messages: Final = Messages(database, now=now)
         self.sharings: Final = Sharings(database, self.bindings, self.messages, now=now)
+        self.schedules: Final = Schedules(database, now=now)
+        self.scenes: Final = Scenes(database, now=now)
+        self.rules: Final = Rules(database, now=now)
+        self.scheduling: Final = Scheduling(self)
         self.endpoints: Final = Endpoints()
         self._codecs = Codecs()
         hub.subscribe(self._watch)
@@ -204,7 +212,8 @@ class AppSide:
 
     def delete_user(self, uid: str) -> bool:
         """Forget a user, his bindings and tokens."""
-        self.bindings.drop_user(uid)
+        for part in (self.bindings, self.schedules, self.scenes, self.rules):
+            part.drop_user(uid)
         return self.accounts.delete_user(uid)
 
     def delete_device(self, did: str) -> bool:

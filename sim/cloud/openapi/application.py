@@ -15,6 +15,9 @@ from sim.cloud.openapi.devices import device_calls
 from sim.cloud.openapi.enterprise import enterprise_calls
 from sim.cloud.openapi.groups import group_calls
 from sim.cloud.openapi.messages import message_calls
+from sim.cloud.openapi.rules import rule_calls
+from sim.cloud.openapi.scenes import scene_calls
+from sim.cloud.openapi.schedulers import scheduler_calls
 from sim.cloud.openapi.sharing import sharing_calls
 from sim.cloud.openapi.system import system_calls
 from sim.cloud.openapi.users import user_calls
@@ -26,6 +29,9 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
     group_calls,
     sharing_calls,
     message_calls,
+    scheduler_calls,
+    scene_calls,
+    rule_calls,
     aggregation_calls,
     enterprise_calls,
     system_calls,

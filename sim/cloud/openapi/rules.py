@@ -1,0 +1,116 @@
+"""Linkage rules (open-api.md §15)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sim.cloud.api_errors import ApiError, Code
+from sim.cloud.app_side import AppSide
+from sim.cloud.commands import checked_command
+from sim.cloud.linkage import DevCtrl, Rule, params
+from sim.cloud.openapi.calls import Call, Calls, Form, Page
+from sim.cloud.openapi.records import moment
+from sim.cloud.rules import KeptRule
+
+MAX_RULES: Final = 100
+"""Rules of one user."""
+MAX_LISTED: Final = 100
+
+
+class ProductKeys(Form):
+    """Query of ``GET /app/rules/params``: keys with commas between."""
+
+    product_key: str
+
+
+class RuleBody(Rule, Form):
+    """Body of ``POST`` and ``PUT``."""
+
+
+_ERRORS: Final = (Code.DEVICE_NOT_FOUND, Code.NOT_BOUND, Code.ATTR_INVALID)
+
+
+def rule_calls(side: AppSide) -> Calls:
+    """The calls of §15."""
+    calls = Calls(side, "Rules")
+    calls.add("GET", "/app/rules/params", list_params, query=ProductKeys, errors=(Code.PRODUCT_KEY_INVALID,))
+    calls.add("GET", "/app/rules", list_rules, query=Page)
+    calls.add("POST", "/app/rules", create, body=RuleBody, status=201, errors=_ERRORS)
+    # There is no code for an unknown rule in the table: the one of unknown schedulers is the nearest.
+    calls.add(
+        "PUT", "/app/rules/{rule_id}", change, body=RuleBody, errors=(*_ERRORS, Code.SCHEDULER_NOT_FOUND)
+    )
+    calls.add("DELETE", "/app/rules/{rule_id}", delete, errors=(Code.SCHEDULER_NOT_FOUND,))
+    return calls
+
+
+def list_params(call: Call) -> Any:
+    """What rules of these products may name."""
+    found = {}
+    for key in call.query(ProductKeys).product_key.split(",", MAX_LISTED)[:MAX_LISTED]:
+        product = call.side.cloud_product(key.strip())
+        if product is None or product.product is None or not call.app.may_use(product.product_key):
+            raise ApiError(Code.PRODUCT_KEY_INVALID)
+        found[product.product_key] = params(product.product)
+    return found
+
+
+def list_rules(call: Call) -> Any:
+    """The user's rules."""
+    page = call.query(Page)
+    rules = call.side.rules.of_user(call.user.uid)[page.start : page.start + page.size]
+    return {
+        "rules": [
+            {
+                "rule_id": kept.id,
+                "created_at": moment(kept.created),
+                "updated_at": moment(kept.updated),
+                **kept.rule.model_dump(mode="json"),
+            }
+            for kept in rules
+        ]
+    }
+
+
+def create(call: Call) -> Any:
+    """Make a rule."""
+    if len(call.side.rules.of_user(call.user.uid)) >= MAX_RULES:
+        raise ApiError(Code.FORM_INVALID, f"a user has at most {MAX_RULES} rules")
+    return {"rule_id": call.side.rules.put(call.user.uid, call.app.appid, _checked(call))}
+
+
+def change(call: Call) -> Any:
+    """Put another rule in the place of one."""
+    kept = _found(call)
+    return {"rule_id": call.side.rules.put(call.user.uid, call.app.appid, _checked(call), kept.id)}
+
+
+def delete(call: Call) -> Any:
+    """Forget a rule."""
+    kept = _found(call)
+    call.side.rules.remove(kept.id)
+    return {"rule_id": kept.id}
+
+
+def _found(call: Call) -> KeptRule:
+    text = call.path("rule_id")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else 0
+    kept = call.side.rules.get(call.user.uid, number)
+    if kept is None:
+        raise ApiError(Code.SCHEDULER_NOT_FOUND, message="rule not found!")
+    return kept
+
+
+def _checked(call: Call) -> Rule:
+    """The rule of the body: every device in it is the user's, every command can be sent.
+
+    Raw commands are kept in hex, whatever their form was.
+    """
+    form = call.body(RuleBody)
+    for did in (form.did, *(named.did for named in form.input)):
+        call.side.bound(call.user, did)
+    for step in (step for steps in form.output for step in steps):
+        if isinstance(step, DevCtrl):
+            device, _ = call.side.bound(call.user, step.did)
+            checked_command(call.side, device, step.model_dump())
+    return Rule.model_validate(form.model_dump())
