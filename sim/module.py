@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from gizserial.commands import Role
 from gizserial.endpoint import QueueFullError
+from gizserial.errors import EncodeError
 from gizserial.events import (
     AccessPointGiven,
     BindWindowOpened,
@@ -32,6 +33,16 @@ from gizserial.events import (
 )
 from gizserial.io.base import Back, LineEvent, Lost, Notice, Overflow, Transport
 from gizserial.io.driver import Driver, MonotonicClock
+from gizserial.lan.server import (
+    AskMcu,
+    ClientCount,
+    LanEffect,
+    LanFacts,
+    LanOptions,
+    LanTrace,
+    LeaveTest,
+    RouterDataGiven,
+)
 from gizserial.m2m.effects import (
     AppCount,
     ClockSet,
@@ -53,6 +64,8 @@ from gizserial.module import ModuleRole, Phase
 from gizserial.module_options import ModuleOptions
 from gizserial.p0 import P0Codec
 from gizserial.product import Product
+from sim.lan import LanAddress, LanSide
+from sim.lan_facts import lan_facts
 from sim.lifetime import first_to_end
 from sim.network import Network, Surroundings
 from sim.show import Show
@@ -78,6 +91,7 @@ class ModuleSimulator:
     :param product: Decodes data points; without it they pass through all the same.
     :param server: HTTP API of the cloud; None: no cloud.
     :param state_dir: Where the identity is kept; None: a new device each time.
+    :param lan: Where apps of the LAN reach it; None: not at all, as a cellular module.
     """
 
     def __init__(
@@ -91,6 +105,8 @@ class ModuleSimulator:
         server: Server | None = None,
         state_dir: Path | None = None,
         network: Network | None = None,
+        lan: LanAddress | None = None,
+        lan_options: LanOptions | None = None,
     ) -> None:
         self.show = show
         self.product = product
@@ -104,6 +120,7 @@ class ModuleSimulator:
         self.around: Final = Surroundings(
             network or Network(),
             self.role,
+            lan=lan is not None,
             now=self.driver.now,
             done=self.driver.wake,
             router_changed=self._router_changed,
@@ -112,15 +129,25 @@ class ModuleSimulator:
         self.session: CloudSession | None = None
         self._told_did = ""
         self._link: CloudLink | None = None
+        self._cloud_apps = 0
+        self._server = server
+        self._identity = (self._state.load() if self._state is not None else None) or Identity(mac=mac)
         if server is not None:
-            self._use_cloud(server, mac)
+            self._use_cloud(server, self._identity)
+        elif lan is not None:
+            self._identity = self._identity.booted(os.urandom)
+            self._store(self._identity)
+        self.lan: Final = (
+            LanSide(
+                self._lan_facts, self._clock, address=lan, options=lan_options, on_effect=self._lan_effect
+            )
+            if lan is not None
+            else None
+        )
 
-    def _use_cloud(self, server: Server, mac: str) -> None:
+    def _use_cloud(self, server: Server, identity: Identity) -> None:
         from sim.cloud_link import CloudLink
 
-        identity = self._state.load() if self._state is not None else None
-        if identity is None:
-            identity = Identity(mac=mac)
         self._told_did = identity.did
         options = self.role.options
         self.session = CloudSession(
@@ -137,15 +164,28 @@ class ModuleSimulator:
         :param opened: Set when the port is open.
         :raises TransportError: the port cannot be opened.
         """
-        async with self.driver:
-            transport = self.driver.transport
-            self.show.ready(port=transport.other_end or transport.name)
-            if opened is not None:
-                opened.set()
-            if self._link is not None:
-                await first_to_end(self.driver.wait(), self._link.run())
-            else:
-                await self.driver.wait()
+        if self.lan is not None:
+            await self.lan.open()
+        try:
+            async with self.driver:
+                self.show.ready(**self._addresses())
+                if opened is not None:
+                    opened.set()
+                if self._link is not None:
+                    await first_to_end(self.driver.wait(), self._link.run())
+                else:
+                    await self.driver.wait()
+        finally:
+            if self.lan is not None:
+                await self.lan.close()
+
+    def _addresses(self) -> dict[str, str]:
+        transport = self.driver.transport
+        addresses = {"port": transport.other_end or transport.name}
+        if self.lan is not None:
+            at = self.lan.address
+            addresses |= {"lan": f"{at.host}:{at.tcp}", "lan_udp": f"{at.host}:{at.udp}"}
+        return addresses
 
     def stop(self) -> None:
         """Nothing more is to happen."""
@@ -187,6 +227,8 @@ class ModuleSimulator:
         if isinstance(event, ReportReceived):
             if self.session is not None:
                 self.session.publish_report(event.p0, now)
+            if self.lan is not None:
+                self.lan.server.report(event.p0)
         elif isinstance(event, P0Acked | P0Failed):
             self._answered(event, now)
         elif isinstance(event, HandshakeDone):
@@ -195,12 +237,18 @@ class ModuleSimulator:
             self._say("reset by the MCU: router, did and bindings are forgotten")
             if self.session is not None:
                 self.session.reset(now)
+            else:
+                self._identity = self._identity.reset(os.urandom)
+                self._store(self._identity)
             self.around.forget()
         elif isinstance(event, Rebooting):
             self._say(f"the module reboots: {event.reason}")
             self.around.cancel()
             self.role.set_router(False, now=now)
+            self._cloud_apps = 0
             self.role.set_apps(0, now=now)
+            if self.lan is not None:
+                self.lan.restart()
             if self.session is not None:
                 self.session.stop(now, "the module reboots")
         elif isinstance(event, Booted):
@@ -214,9 +262,13 @@ class ModuleSimulator:
             self.around.lose_router()
         elif isinstance(event, AccessPointGiven):
             self._say(f"router data given: {event.ssid}")
+            if self.lan is not None:
+                self.lan.announcer.configured()
             self.around.join()
         else:
             self._told(event)
+        if self.lan is not None:
+            self.lan.pump()
         self._wake_link()
 
     def _told(self, event: Event) -> None:
@@ -256,12 +308,21 @@ class ModuleSimulator:
                 self.session.answer(token, event.p0, now)
             else:
                 self.session.no_answer(token, now)
+        elif isinstance(token, AskMcu) and self.lan is not None:
+            if isinstance(event, P0Acked):
+                self.lan.server.answer(token, event.p0)
+            else:
+                self.lan.server.no_answer(token)
         elif isinstance(token, LocalRequest) and isinstance(event, P0Failed):
             self._say(f"{token.what}: {event.reason}")
 
     # --- the cloud
 
     def _router_changed(self, up: bool) -> None:
+        if self.lan is not None:
+            self.lan.router(up=up)
+            if up:
+                self._count_apps()  # the counters were cleared with the router, the sockets stayed open
         if self.session is not None:
             now = self.driver.now()
             if up:
@@ -288,7 +349,8 @@ class ModuleSimulator:
         elif isinstance(effect, ClockSet):
             self.role.set_time(effect.server_ts, now=now)
         elif isinstance(effect, AppCount):
-            self.role.set_apps(effect.count, now=now)
+            self._cloud_apps = effect.count
+            self._count_apps()
         elif isinstance(effect, IdentityChanged):
             if effect.identity.did and effect.identity.did != self._told_did:
                 self._say(f"registered: did {effect.identity.did}", did=effect.identity.did)
@@ -307,10 +369,42 @@ class ModuleSimulator:
     def _relay(self, request: P0Received, now: float) -> None:
         try:
             self.role.send_p0(request.payload, now=now, token=request)
-        except QueueFullError as error:
+        except (QueueFullError, EncodeError) as error:
             self._say(f"a control of {request.client} was dropped: {error}")
             if self.session is not None:
                 self.session.no_answer(request, now)
+
+    # --- the LAN
+
+    def _lan_facts(self) -> LanFacts:
+        identity = self.session.identity if self.session is not None else self._identity
+        return lan_facts(self.role, identity, self._server, self.around.network)
+
+    def _lan_effect(self, effect: LanEffect) -> None:
+        now = self.driver.now()
+        if isinstance(effect, AskMcu):
+            try:
+                self.role.send_p0(effect.p0, now=now, token=effect)
+            except (QueueFullError, EncodeError) as error:
+                self._say(f"a control of LAN client {effect.client} was dropped: {error}")
+                if self.lan is not None:
+                    self.lan.server.no_answer(effect)
+        elif isinstance(effect, ClientCount):
+            self._count_apps()
+        elif isinstance(effect, RouterDataGiven):
+            self.role.give_access_point(effect.data.ssid, effect.data.password, now=now)
+        elif isinstance(effect, LeaveTest):
+            if self.role.status.test:
+                self.around.lose_router()
+                self.role.reboot("the production test was left", now=now)
+        elif isinstance(effect, LanTrace):
+            self._say(effect.text)
+        self.driver.wake()
+
+    def _count_apps(self) -> None:
+        """Status bit 11 counts apps of the LAN and of the cloud together."""
+        on_lan = self.lan.server.logged_in if self.lan is not None else 0
+        self.role.set_apps(on_lan + self._cloud_apps, now=self.driver.now())
 
     def _wake_link(self) -> None:
         if self._link is not None:

@@ -30,6 +30,7 @@ class Network:
 class Surroundings:
     """Lets the network act on the module, in real time.
 
+    :param lan: Apps can reach the module: SoftAP provisioning is theirs, not the pretended phone's.
     :param now: The time that the module knows.
     :param done: Called after each act, so that bytes leave.
     """
@@ -39,12 +40,14 @@ class Surroundings:
         network: Network,
         module: ModuleRole,
         *,
+        lan: bool = False,
         now: Callable[[], float],
         done: Callable[[], None],
         router_changed: Callable[[bool], None],
     ) -> None:
         self.network = network
         self._module, self._now, self._done = module, now, done
+        self._lan = lan
         self._router_changed = router_changed
         self._timer: asyncio.TimerHandle | None = None
 
@@ -62,8 +65,10 @@ class Surroundings:
 
     def provisioning(self) -> None:
         """The module waits for router data: a phone gives them after a while."""
+        self.cancel()
         self._router_changed(False)
-        if self.network.phone_s is not None:
+        by_app = self._lan and self._module.provisioning == "softap"
+        if self.network.phone_s is not None and not by_app:
             self._later(self.network.phone_s, self._phone)
 
     def forget(self) -> None:

@@ -46,7 +46,7 @@ class ClientState(enum.Enum):
     STOPPED = "stopped"
 
 
-class TooManyRequests(GizserialError):  # noqa: N818 - a sentence for the caller, like QueueFullError's
+class TooManyRequests(GizserialError):
     """More requests than a session holds."""
 
 

@@ -153,16 +153,6 @@ class LanServer:
         self._clients: dict[int, _Client] = {}
         self._last_id = 0
         self._out: list[LanEffect] = []
-        self._handlers: Final[dict[int, Callable[[int, _Client, BusinessFrame, float], None]]] = {
-            LanCommand.PASSCODE: self._passcode,
-            LanCommand.LOGIN: self._login,
-            LanCommand.HOTSPOTS: self._hotspots,
-            LanCommand.INFO: self._info,
-            LanCommand.HEARTBEAT: self._heartbeat,
-            LanCommand.LEAVE_TEST: self._leave_test,
-            LanCommand.CONTROL: self._relay,
-            LanCommand.CONTROL_ACKED: self._relay,
-        }
 
     @property
     def logged_in(self) -> int:
@@ -269,13 +259,27 @@ class LanServer:
         if not state.logged_in and (spec is None or not known or spec.login):
             self._close(client, f"command {frame.command:04x} before the login")
             return
-        handler = self._handlers.get(frame.command)
-        if handler is not None:
-            handler(client, state, frame, now)
-        elif not known:
-            self._trace(f"ignored command {frame.command:04x} of LAN client {client}")
+        match frame.command:
+            case LanCommand.PASSCODE:
+                self._passcode(client)
+            case LanCommand.LOGIN:
+                self._login(client, state, frame.payload)
+            case LanCommand.HOTSPOTS:
+                self._hotspots(client)
+                state.close_at = now + HOTSPOTS_CLOSE
+            case LanCommand.INFO:
+                self._info(client)
+            case LanCommand.HEARTBEAT:
+                self._send(client, LanCommand.HEARTBEAT_REPLY)
+            case LanCommand.LEAVE_TEST:
+                self._send(client, LanCommand.LEAVE_TEST_REPLY)
+                self._out.append(LeaveTest())
+            case LanCommand.CONTROL | LanCommand.CONTROL_ACKED:
+                self._relay(client, state, frame)
+            case _ if not known:  # known ones without a line here are accepted and have no effect (L7, L8)
+                self._trace(f"ignored command {frame.command:04x} of LAN client {client}")
 
-    def _passcode(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
+    def _passcode(self, client: int) -> None:
         facts = self._facts()
         if facts.binding and facts.passcode:
             self._send(client, LanCommand.PASSCODE_REPLY, messages.passcode_body(facts.passcode))
@@ -286,10 +290,10 @@ class LanServer:
         self._out.append(SendTo(client, refusal))
         self._close(client, "binding is not allowed now")
 
-    def _login(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
+    def _login(self, client: int, state: _Client, body: bytes) -> None:
         wanted = self._facts().passcode.encode()
         # As [V4]: the bytes where the passcode stands, whatever the length before them says.
-        given = frame.payload[2 : 2 + len(wanted)]
+        given = body[2 : 2 + len(wanted)]
         if not wanted or not hmac.compare_digest(given, wanted):
             self._send(client, LanCommand.LOGIN_REPLY, b"\x01")
             self._close(client, "wrong passcode")
@@ -299,13 +303,12 @@ class LanServer:
             state.logged_in = True
             self._out.append(ClientCount(self.logged_in))
 
-    def _hotspots(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
+    def _hotspots(self, client: int) -> None:
         facts = self._facts()
         found = facts.hotspots if facts.soft_ap else ()
         self._send(client, LanCommand.HOTSPOTS_REPLY, messages.hotspots_body(found))
-        state.close_at = now + HOTSPOTS_CLOSE
 
-    def _info(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
+    def _info(self, client: int) -> None:
         facts = self._facts()
         info = messages.ModuleInfo(
             wifi_hard_ver=facts.wifi_hard_ver,
@@ -320,14 +323,7 @@ class LanServer:
             answer = answer[:4] + bytes((answer[4] + 32,)) + answer[5:]
         self._out.append(SendTo(client, answer))
 
-    def _heartbeat(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
-        self._send(client, LanCommand.HEARTBEAT_REPLY)
-
-    def _leave_test(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
-        self._send(client, LanCommand.LEAVE_TEST_REPLY)
-        self._out.append(LeaveTest())
-
-    def _relay(self, client: int, state: _Client, frame: BusinessFrame, now: float) -> None:
+    def _relay(self, client: int, state: _Client, frame: BusinessFrame) -> None:
         if not frame.payload:
             return
         if state.pending >= MAX_PENDING:

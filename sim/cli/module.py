@@ -28,7 +28,8 @@ def _options() -> type[ModuleOptions]:
     epilog="\b\nExamples:\n"
     "  gizsim module --port /dev/ttyUSB0 -p pet-house.json\n"
     "  gizsim module --port COM3 --cloud none\n"
-    "  gizsim module --port pty: --cloud http://127.0.0.1:8080 --state ./state"
+    "  gizsim module --port pty: --cloud http://127.0.0.1:8080 --state ./state\n"
+    "  gizsim module --port pty: --cloud none --lan"
 )
 @port_options()
 @product_option()
@@ -64,6 +65,22 @@ def _options() -> type[ModuleOptions]:
     help="Strength of the router that the module believes in.",
 )
 @click.option("--unprovisioned", is_flag=True, help="Start without router data, as a new module.")
+@click.option(
+    "--lan",
+    is_flag=False,
+    flag_value="127.0.0.1",
+    metavar="[HOST[:TCP[:UDP]]]",
+    help="Serve apps of the LAN: alone at 127.0.0.1, TCP 12416 and UDP 12414. Several modules take an "
+    "address each (127.0.0.2, 127.0.0.3, ...) or free ports (127.0.0.1:0:0); 0.0.0.0 is every interface.",
+)
+@click.option(
+    "--lan-quirk",
+    "lan_quirks",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Forms of older firmware on the LAN: firmware_as_v4, tail=false, refusal_as_v4, info_as_v4; "
+    "protocol=4.0.8.",
+)
 @quirk_options(_options)
 @live_options
 @click.pass_context
@@ -80,6 +97,8 @@ def module(
     data: Path | None,
     signal: int,
     unprovisioned: bool,
+    lan: str | None,
+    lan_quirks: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -91,7 +110,9 @@ def module(
     raw 0102, help).
     """
     from gizserial.io.ports import open_port
+    from gizserial.lan.server import LanOptions
     from sim import lifetime
+    from sim.lan import LanAddress
     from sim.module import ModuleSimulator, module_show
     from sim.module_commands import commands
     from sim.network import Network
@@ -104,6 +125,10 @@ def module(
     if data is not None and cloud != "local":
         raise click.UsageError("--data belongs to --cloud local")
     options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
+    address = None if lan is None else LanAddress.parse(lan)
+    if lan_quirks and address is None:
+        raise click.UsageError("--lan-quirk belongs to --lan")
+    lan_options = with_quirks(LanOptions(), lan_quirks)
     transport = open_port(port, baud=baud, pace=pace)
     show = module_show(product, as_json=as_json, quiet=quiet)
     chosen = choose_mac(mac, state_dir)
@@ -124,6 +149,8 @@ def module(
                 server=reached,
                 state_dir=state_dir,
                 network=Network(strength=signal, known=not unprovisioned),
+                lan=address,
+                lan_options=lan_options,
             )
             prompt = Prompt(commands(simulator), show)
             await lifetime.first_to_end(simulator.run(), prompt.run())
