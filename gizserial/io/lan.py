@@ -109,7 +109,7 @@ async def _socket(
 async def discover(
     targets: Sequence[str] = (),
     *,
-    timeout: float = 3.0,
+    seconds: float = 3.0,
     port: int = UDP_PORT,
     announce_port: int | None = ANNOUNCE_PORT,
     broadcast: bool = True,
@@ -117,7 +117,7 @@ async def discover(
     """Who is there: each module once, as soon as it answers or announces itself.
 
     :param targets: Addresses or names that are asked directly.
-    :param timeout: Seconds.
+    :param seconds: How long.
     :param announce_port: Where announcements are listened to; None, or in use by another: not at all.
     :param broadcast: Ask every interface too.
     :raises TransportError: a target that is no address.
@@ -147,7 +147,7 @@ async def discover(
                 await _socket(stack, "0.0.0.0", announce_port, told)
         asking = asyncio.ensure_future(_ask(asked, port))
         seen: set[tuple[str, str]] = set()
-        end = loop.time() + timeout
+        end = loop.time() + seconds
         try:
             while (left := end - loop.time()) > 0 and len(seen) < MOST_FOUND:
                 try:
@@ -191,7 +191,7 @@ async def onboard(
     data: messages.RouterData,
     targets: Sequence[str],
     *,
-    timeout: float = 10.0,
+    seconds: float = 10.0,
     port: int = UDP_PORT,
 ) -> str | None:
     """Give router data to a module in SoftAP mode (0001); the address that acknowledged, None: nobody.
@@ -211,7 +211,7 @@ async def onboard(
         transport = await _socket(stack, "0.0.0.0", 0, told)
         addresses = [await _resolve(target) for target in targets]
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 while not done.done():
                     for address in addresses:
                         transport.sendto(wire, (address, port))
@@ -253,7 +253,7 @@ class LanSession:
         try:
             while True:
                 self._wake.clear()
-                self.pump()
+                self._flush()
                 due = self.client.next_timeout()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if due is None else max(0.0, due - self.now())):
@@ -265,10 +265,13 @@ class LanSession:
 
     def pump(self) -> None:
         """Do what the client asks for; call it after its methods."""
+        self._flush()
+        self._wake.set()
+
+    def _flush(self) -> None:
         while effects := self.client.effects():
             for effect in effects:
                 self._do(effect)
-        self._wake.set()
 
     def _do(self, effect: ClientEffect) -> None:
         if isinstance(effect, Connect):

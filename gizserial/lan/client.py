@@ -98,6 +98,13 @@ class SessionLost:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FrameArrived:
+    """A frame of a session that is up, whatever it says; told before what follows from it."""
+
+    frame: BusinessFrame
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class P0Arrived:
     """The device says something: a report, or the answer to a read."""
 
@@ -135,6 +142,7 @@ ClientEffect = (
     | LoggedIn
     | Refused
     | SessionLost
+    | FrameArrived
     | P0Arrived
     | Answered
     | Unanswered
@@ -199,6 +207,15 @@ class LanClient:
             self._sn = self._sn % 0xFFFFFFFF + 1
             sn = self._sn
         self._request(_Request(command, p0, token, sn), now)
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are, for whoever tries out a module; what comes is told as frames.
+
+        :raises TooManyRequests: not logged in.
+        """
+        if self.state is not ClientState.READY:
+            raise TooManyRequests("there is no session with the module")
+        self._out.append(Send(data))
 
     def ask_info(self, now: float, *, token: object = None) -> None:
         """Ask for versions (0013); the answer is the body of 0014."""
@@ -286,6 +303,8 @@ class LanClient:
         self._out.append(Send(encode_frame(LanCommand.LOGIN, messages.passcode_body(passcode))))
 
     def _frame(self, frame: BusinessFrame, now: float) -> None:
+        if self.state is ClientState.READY:
+            self._out.append(FrameArrived(frame))
         match frame.command:
             case LanCommand.PASSCODE_REPLY if self.state is ClientState.PASSCODE:
                 self._passcode_came(messages.read_passcode(frame.payload), now)

@@ -301,6 +301,7 @@ class LanServer:
         self._send(client, LanCommand.LOGIN_REPLY, b"\x00")
         if not state.logged_in:
             state.logged_in = True
+            self._trace(f"LAN client {client} logged in")
             self._out.append(ClientCount(self.logged_in))
 
     def _hotspots(self, client: int) -> None:
