@@ -374,8 +374,10 @@ def test_products() -> None:
     assert SECRET not in repr(product)
     with pytest.raises(ValueOutOfRange, match="no other product"):
         products.add(product)
-    with pytest.raises(ValueOutOfRange, match="32 hexadecimal digits"):
-        CloudProduct(product_key="pet")
+    assert CloudProduct(product_key="Of_any_form").product_key == "Of_any_form"
+    for bad in ("", "pet house", "a/b", "x" * 65):
+        with pytest.raises(ValueOutOfRange, match="32 hexadecimal digits, or another word"):
+            CloudProduct(product_key=bad)
     with pytest.raises(CipherError):
         CloudProduct(product_key=PK, secret="short")
 
