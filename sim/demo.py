@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -21,8 +24,9 @@ from gizserial.p0 import P0Codec
 from gizserial.product import Product
 from sim.behaviours import parse_move
 from sim.cloud.app import EmbeddedCloud
-from sim.cloud.config import CloudConfig
+from sim.cloud.config import AppConfig, CloudConfig, UserConfig, WantedBinding
 from sim.cloud.events import Event, Online, Report
+from sim.cloud.products import CloudProduct
 from sim.cloud.show import CloudShow
 from sim.local_cloud import server_of
 from sim.mcu import McuSimulator, mcu_show
@@ -35,6 +39,10 @@ PATIENCE: Final = 10.0
 """Seconds that ``--once`` waits for anything."""
 SETTLING: Final = 0.4
 """Seconds after which the messages of a login have left for the device."""
+APPID: Final = "c70a66ff039d41b4a220e198b0fcc8b3"
+USERNAME: Final = "demo@example.com"
+PASSWORD: Final = "demo"  # noqa: S105 - it is printed
+"""The app and the user of the demo; the device is his."""
 MOVES: Final = ("Temperature=sine:18..26:60", "Humidity=walk:40..60")
 
 
@@ -133,12 +141,11 @@ async def running(show: Show, *, moves: Sequence[str] = ()) -> AsyncIterator[Dem
     :raises GizserialError: a part cannot start, or ended.
     """
     product = load_product(demo_product())
-    async with EmbeddedCloud(CloudConfig(auto_ports=True)) as cloud:
+    mac = choose_mac(None, None)
+    async with EmbeddedCloud(_config(product, mac)) as cloud:
         # Windows has no virtual serial ports; a local socket takes their place.
         line = open_port("tcp-listen:127.0.0.1:0" if sys.platform == "win32" else "pty:")
-        module = ModuleSimulator(
-            line, show, mac=choose_mac(None, None), product=product, server=server_of(cloud)
-        )
+        module = ModuleSimulator(line, show, mac=mac, product=product, server=server_of(cloud))
         text = CloudShow(lambda _line: None, product_of=lambda _did: product).text
         cloud.subscribe(lambda event: show.cloud(text(event)))
         async with _task(module.run(opened := asyncio.Event())) as playing:
@@ -155,6 +162,17 @@ async def running(show: Show, *, moves: Sequence[str] = ()) -> AsyncIterator[Dem
             mcu.show.write = _nothing
             async with _task(mcu.run()):
                 yield Demo(cloud, module, mcu, product)
+
+
+def _config(product: Product, mac: str) -> CloudConfig:
+    wanted = WantedBinding(product_key=product.product_key, mac=mac, dev_alias="pet house")
+    return CloudConfig(
+        auto_ports=True,
+        ws="127.0.0.1:8081",
+        products=(CloudProduct(product_key=product.product_key, product=product),),
+        apps=(AppConfig(appid=APPID, appsecret="0" * 32),),
+        users=(UserConfig(kind="username", name=USERNAME, password=PASSWORD, bind=(wanted,)),),
+    )
 
 
 def _nothing(_line: str) -> None:
@@ -185,20 +203,54 @@ async def _first(event: Coroutine[Any, Any, object], task: asyncio.Task[None]) -
 
 
 def how_to_look(demo: Demo) -> list[str]:
-    """Lines that can be pasted into another terminal. The passcode is this demo's, made up a moment ago."""
-    host, _, port = demo.cloud.addresses["mqtt"].rpartition(":")
+    """Lines that can be pasted into another terminal. Passcode and token were made up for this demo."""
+    addresses = demo.cloud.addresses
+    host, _, port = addresses["mqtt"].rpartition(":")
     session = demo.module.session
     passcode = session.identity.passcode if session is not None else ""
     login = f"-h {host} -p {port} -u {demo.did} -P {passcode}"
     control = demo.p0.control({"LED_OnOff": 1, "LED_R": 200})
     frame = BusinessFrame(CONTROL_ACKED, control, 1).encode().hex()
     topic = topics.app2dev(demo.did, "usrControl")
+    accounts = demo.cloud.side.accounts
+    user = accounts.check_password(USERNAME, PASSWORD)
+    token = accounts.issue_token(user.uid, APPID).token
+    base = f"http://{addresses['http']}/app"
+    app_header = ("-H", f"X-Gizwits-Application-Id: {APPID}")
+    asked = json.dumps({"username": USERNAME, "password": PASSWORD})
+    wanted = json.dumps({"attrs": {"LED_OnOff": True, "LED_R": 200}})
+    entry = json.dumps(
+        {
+            "cmd": "login_req",
+            "data": {"appid": APPID, "uid": user.uid, "token": token, "p0_type": "attrs_v4"},
+        }
+    )
     return [
-        f"did {demo.did}, HTTP {demo.cloud.addresses['http']}, MQTT {demo.cloud.addresses['mqtt']}",
+        f"did {demo.did}, HTTP {addresses['http']}, WebSocket {addresses['ws']}, MQTT {addresses['mqtt']}",
+        "log in as an app:   " + _line("curl", "-s", f"{base}/login", *app_header, "-d", asked),
+        "switch the LED on:  "
+        + _line(
+            *("curl", "-s", f"{base}/control/{demo.did}", *app_header),
+            *("-H", f"X-Gizwits-User-token: {token}", "-d", wanted),
+        ),
+        "get its pushes:     "
+        + _line(sys.executable, "-c", _LISTEN, f"ws://{addresses['ws']}/ws/app/v1", entry, '{"cmd": "ping"}'),
         f"watch its reports:  mosquitto_sub {login} -i usrWatch -t dev2app/{demo.did} -F %x",
-        f"switch the LED on:  echo {frame} | xxd -r -p | mosquitto_pub {login} -i usrControl -t {topic} -s",
+        f"the same over MQTT: echo {frame} | xxd -r -p | mosquitto_pub {login} -i usrControl -t {topic} -s",
         "or type here:       set LED_OnOff=true LED_R=200   read   wifi ap   help   (Ctrl-C ends)",
     ]
+
+
+_LISTEN: Final = (
+    "import sys; from websockets.sync.client import connect; c = connect(sys.argv[1]); c.send(sys.argv[2]); "
+    '[c.send(sys.argv[3]) or print(m, flush=True) for m in c if "pong" not in m]'
+)
+"""Logs in with a message, prints what comes, and keeps the session alive as long as something comes."""
+
+
+def _line(*words: str) -> str:
+    """A command for the shell of this system."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 async def measure(demo: Demo, rounds: int) -> list[float]:

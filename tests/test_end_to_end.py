@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import sys
 import time
@@ -216,6 +217,47 @@ async def test_did_passcode_and_last_state_survive_sigkill(tmp_path: Path) -> No
         )
     finally:
         store.close()
+
+
+def pasted(line: str, label: str) -> str:
+    """What follows the label in a line of the demo."""
+    return line.partition(label)[2].strip()
+
+
+async def shell(command: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_shell(
+        command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+async def test_the_lines_of_the_demo_work_when_they_are_pasted() -> None:
+    async with gizsim("demo") as demo:
+        log_in = pasted(await demo.line("log in as an app:"), "log in as an app:")
+        switch = pasted(await demo.line("switch the LED on:"), "switch the LED on:")
+        listen = pasted(await demo.line("get its pushes:"), "get its pushes:")
+        listener = await shell(f"exec {listen}")
+        assert listener.stdout is not None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert b'"success":true' in await listener.stdout.readline()
+                said, _ = await (await shell(log_in)).communicate()
+                assert set(json.loads(said)) == {"uid", "token", "expire_at"}
+                said, _ = await (await shell(switch)).communicate()
+                assert said == b"{}"
+                while not (push := json.loads(await listener.stdout.readline()))["data"]["attrs"][
+                    "LED_OnOff"
+                ]:
+                    pass
+            assert push["cmd"] == "s2c_noti"
+            assert push["data"]["attrs"]["LED_R"] == 200
+        finally:
+            listener.kill()
+            await listener.communicate()
 
 
 async def test_the_demo_performs_one_control_and_one_report() -> None:
