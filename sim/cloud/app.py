@@ -80,6 +80,7 @@ class EmbeddedCloud:
         self._front: MqttFront | None = None
         self.sockets: Final = WebSocketHub(self.side, clock=time.monotonic)
         """Sessions of the WebSocket API."""
+        self.side.lose_sessions = self.sockets.lose
         self._websocket = WebSocketServer(self.sockets, clock=time.monotonic)
         self._snoti = SnotiServer(self.side, clock=time.monotonic)
         self._tasks: list[asyncio.Task[None]] = []

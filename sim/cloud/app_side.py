@@ -84,6 +84,10 @@ class AppSide:
         self.rules: Final = Rules(database, now=now)
         self.scheduling: Final = Scheduling(self)
         self.endpoints: Final = Endpoints()
+        self.lose_sessions: Callable[[str | None], int] = lambda _uid: 0
+        """Loses the WebSocket sessions of a user, or of all; gives how many (websocket-api.md §10.4)."""
+        self.throttled = 0
+        """So many calls of the Open API are refused with 9041 (open-api.md R10)."""
         self._codecs = Codecs()
         hub.subscribe(self._watch)
 

@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from sim.cloud.app_side import AppSide
+from sim.cloud.openapi.admin import admin_calls
 from sim.cloud.openapi.aggregation import aggregation_calls
 from sim.cloud.openapi.bindings import binding_calls
 from sim.cloud.openapi.calls import Calls
@@ -41,5 +42,5 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
 
 def add_open_api(app: FastAPI, side: AppSide) -> None:
     """Add the calls of apps to the application."""
-    for group in GROUPS:
+    for group in (*GROUPS, *((admin_calls,) if side.config.admin else ())):
         app.include_router(group(side).router)

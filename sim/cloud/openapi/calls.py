@@ -206,6 +206,9 @@ class Calls:
 
     def _authorize(self, call: Call, auth: Auth) -> None:
         headers, accounts = call.request.headers, self.side.accounts
+        if self.side.throttled > 0 and auth is not Auth.NONE:
+            self.side.throttled -= 1
+            raise ApiError(Code.THROTTLED)
         if auth is not Auth.NONE:
             call._app = accounts.app(headers.get("x-gizwits-application-id"))
         call.token = headers.get("x-gizwits-user-token")
@@ -323,9 +326,9 @@ def error_answer(request: Request, error: ApiError, headers: Mapping[str, str] |
 
 _CHECK_ERRORS: Final[Mapping[Auth, tuple[int, ...]]] = {
     Auth.NONE: (),
-    Auth.APP: (Code.APPID_INVALID,),
-    Auth.USER: (Code.APPID_INVALID, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED),
-    Auth.APP_TOKEN: (Code.APPID_INVALID, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED),
+    Auth.APP: (Code.THROTTLED, Code.APPID_INVALID),
+    Auth.USER: (Code.THROTTLED, Code.APPID_INVALID, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED),
+    Auth.APP_TOKEN: (Code.THROTTLED, Code.APPID_INVALID, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED),
 }
 _NO_BRACES: Final = str.maketrans("", "", "{}")
 

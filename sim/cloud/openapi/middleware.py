@@ -9,8 +9,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DEVICE_PATHS: Final = "/dev/"
-"""Calls of modules: they are no browsers, and get no header that they do not know."""
+OWN_PATHS: Final = ("/dev/", "/admin/")
+"""Calls of modules, which are no browsers, and of the administrator, which no other page may make."""
 _ALLOW: Final = (
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
@@ -34,7 +34,7 @@ class AppPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["path"].startswith(DEVICE_PATHS):
+        if scope["type"] != "http" or scope["path"].startswith(OWN_PATHS):
             await self._app(scope, receive, send)
             return
         if scope["method"] == "OPTIONS":
