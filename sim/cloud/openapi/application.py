@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 from sim.cloud.app_side import AppSide
 from sim.cloud.openapi.admin import admin_calls
@@ -41,6 +43,14 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
 
 
 def add_open_api(app: FastAPI, side: AppSide) -> None:
-    """Add the calls of apps to the application."""
+    """Add the calls of apps to the application, and a page to read and try them."""
+    app.add_api_route("/docs", _page, include_in_schema=False, response_class=HTMLResponse)
     for group in (*GROUPS, *((admin_calls,) if side.config.admin else ())):
         app.include_router(group(side).router)
+
+
+async def _page() -> HTMLResponse:
+    """Of this machine alone: it loads nothing from anywhere else, and may not."""
+    text = (Path(__file__).parent.parent / "pages" / "docs.html").read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy})
