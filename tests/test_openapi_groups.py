@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from support_apps import Person, app_cloud, bind, person, raw_device, register
@@ -118,7 +119,9 @@ async def test_control_of_a_group(cloud: EmbeddedCloud, user: Person) -> None:
         ]
         assert await device.received() == bytes.fromhex("000000030a00009001010100000000")
         await user.refused(9025, "POST", path, {"attrs": {"temp": 1}}, status=400)
-        await user.refused(9015, "POST", path, {}, status=400)
+        bodies: list[dict[str, Any]] = [{}, {"attrs": {}}]
+        for empty in bodies:
+            await user.refused(9015, "POST", path, empty, status=400)
         mixed = (await user.ok("POST", "/app/group", {"group_name": "any"}, status=201))["id"]
         await user.refused(9015, "POST", f"/app/group/{mixed}/control", {"raw": [1]}, status=400)
         assert await device.silent()

@@ -255,3 +255,57 @@ async def test_messages(bench: Bench) -> None:
         "previous": None,
         "next": "/app/messages?limit=1&skip=1",
     }
+
+
+async def test_after_a_transfer_the_old_owner_has_no_say(bench: Bench) -> None:
+    number = await bench.offered(duration=60)
+    await accept(bench, number)
+    path = f"/app/sharing/{bench.device.did}/transfer"
+    await bench.owner.ok("POST", path, uid=bench.guest.uid)
+    await bench.owner.ok("DELETE", f"/app/sharing/{number}")
+    assert await bench.roles() == ["owner"]
+    bench.now += 3601  # the hour of the guest is not the owner's
+    bench.cloud.side.bindings.expire()
+    assert await bench.roles() == ["owner"]
+
+
+async def test_what_was_offered_ends_with_the_owner(bench: Bench) -> None:
+    code, number = await bench.code(), await bench.offered()
+    await bench.owner.ok("DELETE", "/app/bindings", {"devices": [{"did": bench.device.did}]})
+    await bench.guest.refused(9089, "POST", f"/app/sharing/code/{code}", status=400)
+    assert await put(bench.guest, f"/app/sharing/{number}", status=1) == 9089
+    assert await bench.roles() == []
+
+
+async def test_what_was_offered_ends_with_a_reset(bench: Bench) -> None:
+    code = await bench.code()
+    form = f"did={bench.device.did}&passcode={bench.device.passcode}"
+    await bench.owner.http.request("DELETE", "/dev/devices", content=form)
+    await bench.guest.refused(9089, "POST", f"/app/sharing/code/{code}", status=400)
+    assert await bench.roles() == []
+
+
+async def test_an_offer_to_somebody_who_has_it(bench: Bench) -> None:
+    number, code = await bench.offered(), await bench.code()
+    await bench.guest.ok("POST", f"/app/sharing/code/{code}")
+    assert await put(bench.guest, f"/app/sharing/{number}", status=1) == 9083
+
+
+async def test_the_end_of_a_guest_is_told_to_both(bench: Bench) -> None:
+    await accept(bench, await bench.offered(duration=1))
+    bench.now += 61
+    bench.cloud.side.bindings.expire()
+    for one in (bench.owner, bench.guest):
+        newest = (await one.ok("GET", "/app/messages"))["objects"][0]
+        assert newest["content"]["event"] == "ended"
+    await bench.guest.refused(9015, "GET", "/app/messages", type=10**30)
+
+
+async def test_a_void_binding_that_ends_is_removed(bench: Bench) -> None:
+    """As a crash between a reset and its consequences leaves it."""
+    await accept(bench, await bench.offered(duration=1))
+    store = bench.cloud.store
+    store.unregister(bench.device.did, None)
+    bench.now += 61
+    assert bench.cloud.side.bindings.expire() is None
+    assert store.database.one("SELECT count(*) FROM binding WHERE ends IS NOT NULL") == (0,)

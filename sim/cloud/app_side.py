@@ -96,6 +96,7 @@ class AppSide:
             self.bindings.void(event.did)
         if isinstance(event, Unbound):
             self.groups.left(event.uid, event.did)
+            self.sharings.ended(event.uid, event.did, event.role)
         if isinstance(event, Registered):
             device = self.store.device(event.did)
             if device is not None:
@@ -216,7 +217,8 @@ class AppSide:
 
     def delete_user(self, uid: str) -> bool:
         """Forget a user, his bindings and tokens."""
-        for part in (self.bindings, self.schedules, self.scenes, self.rules):
+        self.bindings.drop_user(uid)
+        for part in (self.groups, self.sharings, self.messages, self.schedules, self.scenes, self.rules):
             part.drop_user(uid)
         return self.accounts.delete_user(uid)
 

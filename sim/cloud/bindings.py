@@ -169,9 +169,13 @@ class Bindings:
             )
 
     def set_role(self, uid: str, did: str, role: ROLE) -> None:
-        """Make a user something else."""
+        """Make a user something else; only a guest's time is limited."""
         with self._database.transaction() as db:
-            db.execute("UPDATE binding SET role = ? WHERE uid = ? AND did = ?", (role, uid, did))
+            db.execute(
+                "UPDATE binding SET role = ?, ends = CASE WHEN ? = 'guest' THEN ends END"
+                " WHERE uid = ? AND did = ?",
+                (role, role, uid, did),
+            )
 
     def void(self, did: str) -> None:
         """The device was reset: remove what a smaller reset counter was bound under, and tell who lost it."""
@@ -195,7 +199,9 @@ class Bindings:
         """End the bindings whose time is over; gives when the next one's is."""
         now = self._now()
         for uid, did in self._database.all("SELECT uid, did FROM binding WHERE ends <= ?", (now,)):
-            self.unbind(uid, did)
+            if not self.unbind(uid, did):  # it is void: the device was reset since
+                with self._database.transaction() as db:
+                    db.execute("DELETE FROM binding WHERE uid = ? AND did = ?", (uid, did))
         row = self._database.one("SELECT min(ends) FROM binding")
         return None if row is None else row[0]
 
@@ -246,7 +252,9 @@ class Bindings:
     def _tell_ended(self, ended: list[Binding]) -> None:
         now = self._now()
         for binding in ended:
-            self._told(Unbound(at=now, did=binding.did, uid=binding.uid, appid=binding.appid))
+            self._told(
+                Unbound(at=now, did=binding.did, uid=binding.uid, appid=binding.appid, role=binding.role)
+            )
 
 
 def _binding(row: tuple[Any, ...]) -> Binding:

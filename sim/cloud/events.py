@@ -210,6 +210,8 @@ class Unbound(_Event):
     did: str
     uid: str
     appid: str
+    role: str = ""
+    """What he was."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

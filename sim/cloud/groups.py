@@ -108,6 +108,11 @@ class Groups:
         with self._database.transaction() as db:
             return db.execute("DELETE FROM grouped WHERE id = ? AND did = ?", (number, did)).rowcount > 0
 
+    def drop_user(self, uid: str) -> None:
+        """Forget every group of a user."""
+        for group in self.of_user(uid):
+            self.delete(group.id)
+
     def left(self, uid: str, did: str) -> None:
         """A user has a device no more: it leaves his groups."""
         with self._database.transaction() as db:

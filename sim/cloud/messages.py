@@ -77,6 +77,11 @@ class Messages:
         )
         return [_message(row) for row in rows]
 
+    def drop_user(self, uid: str) -> None:
+        """Forget every message to a user."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM message WHERE uid = ?", (uid,))
+
     def set_status(self, uid: str, number: str, status: int) -> None:
         """Mark a message as read, or delete it.
 

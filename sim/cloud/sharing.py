@@ -141,8 +141,10 @@ class Sharings:
         if sharing.status == CANCELLED:
             raise ApiError(Code.SHARING_CANCELLED)
         self._set(sharing, CANCELLED)
-        if sharing.status == ACCEPTED and sharing.guest is not None:
-            self._bindings.unbind(sharing.guest, sharing.did)
+        theirs = self._bindings.get(sharing.guest, sharing.did) if sharing.guest is not None else None
+        # After a transfer he is a guest no more, and has it in his own right.
+        if sharing.status == ACCEPTED and theirs is not None and theirs.role == "guest":
+            self._bindings.unbind(theirs.uid, sharing.did)
         self._tell(sharing, "cancelled")
 
     def transfer(self, owner: User, device: Device, uid: str) -> None:
@@ -170,12 +172,15 @@ class Sharings:
     def answer(self, user: User, appid: str, device: Device, number: int, *, accept: bool) -> None:
         """Accept or refuse an offer.
 
-        :raises ApiError: 9084 there is none, 9101 it is another's, 9089 it is not open, 9088 it expired.
+        :raises ApiError: 9084 there is none, 9101 it is another's, 9089 it is not open, 9088 it expired,
+            9083 he has the device.
         """
         sharing = self.get(number)
         if sharing.guest != user.uid:
             raise ApiError(Code.NOT_RECEIVER)
         self._check_open(sharing)
+        if accept and self._bindings.get(user.uid, sharing.did) is not None:
+            raise ApiError(Code.GUEST_BOUND)
         if accept:
             self._accept(sharing, user, appid, device)
         else:
@@ -246,8 +251,30 @@ class Sharings:
         if sharing.expires <= self._now():
             raise ApiError(Code.SHARING_EXPIRED)
 
+    def ended(self, uid: str, did: str, role: str) -> None:
+        """A user has a device no more: what he offered is cancelled, what he accepted has ended."""
+        for sharing in self._of_device(did, "owner", uid, OPEN):
+            self._set(sharing, CANCELLED)
+            self._tell(sharing, "cancelled")
+        for sharing in self._of_device(did, "guest", uid, ACCEPTED) if role == "guest" else ():
+            self._set(sharing, CANCELLED)
+            self._tell(sharing, "ended")
+
+    def drop_user(self, uid: str) -> None:
+        """Forget what a user has offered and was offered."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM sharing WHERE owner = ? OR guest = ?", (uid, uid))
+
+    def _of_device(self, did: str, side: Literal["owner", "guest"], uid: str, status: int) -> list[Sharing]:
+        rows = self._database.all(
+            f"SELECT {_COLUMNS} FROM sharing WHERE did = ? AND {side} = ? AND status = ?",  # noqa: S608
+            (did, uid, status),
+        )
+        return [Sharing(*row) for row in rows]
+
     def _check_open(self, sharing: Sharing) -> None:
-        if sharing.status != OPEN:
+        owner = self._bindings.get(sharing.owner, sharing.did)
+        if sharing.status != OPEN or owner is None or owner.role not in {"owner", "special"}:
             raise ApiError(Code.SHARING_NOT_OPEN)
         self.check_valid(sharing)
 

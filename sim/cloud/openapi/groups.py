@@ -183,7 +183,7 @@ def _control(call: Call, did: str) -> bool:
         packet = call.side.command_packet(device, call.json)
         call.side.send(device, packet, Origin("open_api", call.user.uid, call.app.appid))
     except ApiError as error:
-        if error.code == Code.ATTR_INVALID:
+        if error.code in {Code.ATTR_INVALID, Code.FORM_INVALID}:
             raise
         return False
     return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import pydantic
+
 from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app_side import AppSide
 from sim.cloud.openapi.calls import Call, Calls, Form, Page
@@ -14,7 +16,7 @@ from sim.cloud.openapi.records import moment
 class Listed(Page):
     """Query of ``GET /app/messages``; type 1 is about sharing."""
 
-    type: int | None = None
+    type: int | None = pydantic.Field(default=None, ge=0, le=1000)
 
 
 class Status(Form):

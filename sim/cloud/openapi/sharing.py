@@ -88,6 +88,7 @@ def sharing_calls(side: AppSide) -> Calls:
             Code.NOT_RECEIVER,
             Code.SHARING_EXPIRED,
             Code.SHARING_NOT_OPEN,
+            Code.GUEST_BOUND,
             Code.DEVICE_NOT_FOUND,
         ),
     )
