@@ -51,7 +51,7 @@ def test_scripts(script: str, clone: Path) -> None:
 
 def test_options_that_the_readme_names_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in ("module", "mcu", "demo"):
+    for command in ("module", "mcu", "demo", "cloud"):
         used = {
             option
             for line in re.findall(rf"gizsim {command} ([^\n`]*)", text)
