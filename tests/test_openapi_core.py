@@ -719,6 +719,23 @@ async def test_raw_data_limits(cloud: EmbeddedCloud, user: Person, change: dict[
     await user.refused(9015, "GET", f"/app/devices/{found.did}/raw_data", status=400, **query)
 
 
+async def test_the_data_points_of_a_product(cloud: EmbeddedCloud) -> None:
+    async with visitor(cloud) as client:
+        answer = await client.get("/app/datapoint", params={"product_key": product_of(cloud).product_key})
+        assert answer.status_code == 200
+        assert answer.content.isascii()
+        assert [attr["name"] for attr in answer.json()["entities"][0]["attrs"]][:2] == ["power", "mode"]
+        unknown = await client.get("/app/datapoint", params={"product_key": "f" * 32})
+        assert (unknown.status_code, unknown.json()["error_code"]) == (400, 9002)
+        cloud.side.accounts.add_app("narrow", products=["another"])
+        foreign = await client.get(
+            "/app/datapoint",
+            params={"product_key": product_of(cloud).product_key},
+            headers={"X-Gizwits-Application-Id": "narrow"},
+        )
+        assert foreign.json()["error_code"] == 9002
+
+
 async def test_legacy_calls(cloud: EmbeddedCloud, user: Person) -> None:
     found = register(cloud)
     async with visitor(cloud) as client:
