@@ -161,6 +161,8 @@ async def test_web_pages_are_refused(admin: Admin, cloud: EmbeddedCloud, headers
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
         assert MAC not in answer.text
+    nonsense = await admin.client.post("/admin/apps", content=b"{", headers=headers)
+    assert nonsense.status_code == 403
     preflight = await admin.client.options("/admin/apps", headers=headers)
     assert "access-control-allow-origin" not in preflight.headers
 

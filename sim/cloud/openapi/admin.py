@@ -6,6 +6,7 @@ is open in the user's browser can reach this port, but its requests name another
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import ipaddress
 import json
@@ -126,8 +127,9 @@ def admin_calls(side: AppSide) -> Calls:
         calls.add(
             method,
             BASE + path,
-            _from_here(handler),
+            handler,
             auth=Auth.NONE,
+            guard=_from_here,
             errors=(Code.NOT_OWNER, *errors),
             **options,
         )
@@ -172,16 +174,9 @@ def admin_calls(side: AppSide) -> Calls:
 # --- who may call
 
 
-def _from_here(handler: Callable[[Call], Any]) -> Callable[[Call], Any]:
-    @functools.wraps(handler)
-    def checked(call: Call) -> Any:
-        if not is_local(call.request):
-            raise ApiError(
-                Code.NOT_OWNER, "the admin API is for this machine only", message="permission denied"
-            )
-        return handler(call)
-
-    return checked
+def _from_here(request: Request) -> None:
+    if not is_local(request):
+        raise ApiError(Code.NOT_OWNER, "the admin API is for this machine only", message="permission denied")
 
 
 def is_local(request: Request) -> bool:
@@ -247,9 +242,10 @@ def add_product(call: Call, added: AddedProducts) -> Any:
             if form.definition is not None
             else None
         )
-        key = definition.product_key if definition is not None else form.product_key
+        if definition is not None and form.product_key and not definition.product_key:
+            definition = dataclasses.replace(definition, product_key=form.product_key)
         product = CloudProduct(
-            product_key=key or "",
+            product_key=(definition.product_key if definition is not None else form.product_key) or "",
             product=definition,
             secret=form.product_secret or secrets.token_hex(16),
             shared=form.shared,

@@ -153,6 +153,7 @@ class Calls:
         errors: Iterable[int] = (),
         headers: Mapping[str, str] | None = None,
         form_error: Callable[[ApiError], ApiError] = lambda error: error,
+        guard: Callable[[Request], None] = lambda _request: None,
         example: Any = None,
     ) -> None:
         """Declare a call.
@@ -162,6 +163,7 @@ class Calls:
         :param answers: Further statuses without fault, and when they come.
         :param errors: Codes that it may give besides those of its checks.
         :param headers: Headers that the handler reads, and what they hold.
+        :param guard: Looks at the request before anything else does (:raises ApiError: it is refused).
         :param form_error: Says in the words of another API that body or query do not fit.
         :param example: A good body, for the document.
         """
@@ -171,6 +173,7 @@ class Calls:
         async def endpoint(request: Request) -> Response:
             call = Call(self.side, request)
             try:
+                guard(request)
                 self._authorize(call, auth)
                 try:
                     await self._read(call, body, query)
