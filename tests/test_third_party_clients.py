@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
 from heatzy import HeatzyHandler
+from heatzypy import HeatzyClient
 from support_apps import app_cloud, product_of, simulated_device
 from support_cloud_mqtt import until
 from vaillant_plus_cn_api import Device as VaillantDevice
@@ -119,5 +123,63 @@ async def test_vaillant_plus_cn_api() -> None:
             await listener.until("mode", "cft")
             await reported(mcu, "mode", "cft")
             await client.close()
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+class Redirect(AbstractResolver):
+    """Name resolution that leads the hosts of the real service to this machine."""
+
+    def __init__(self, ports: dict[str, int]) -> None:
+        self.ports = ports
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,  # noqa: ARG002 - the interface's
+        family: socket.AddressFamily = socket.AF_INET,
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host="127.0.0.1", port=self.ports[host], family=family, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_heatzypy_over_tls() -> None:
+    """``heatzypy`` 2.6.1: HTTPS and wss to names of the real service, whose certificate our CA has signed."""
+    async with app_cloud(FIXTURES / "heater.json", https="127.0.0.1:0", wss="127.0.0.1:0") as cloud:
+        product = product_of(cloud)
+        assert cloud.tls is not None
+        assert cloud.tls.ca_pem is not None
+        context = ssl.create_default_context(cadata=cloud.tls.ca_pem.decode())
+        ports = {name: int(cloud.addresses[name].rpartition(":")[2]) for name in ("https", "wss")}
+        resolver = Redirect({"euapi.gizwits.com": ports["https"], "eusandbox.gizwits.com": ports["wss"]})
+        connector = aiohttp.TCPConnector(resolver=resolver, ssl=context)
+        async with (
+            simulated_device(cloud, product, mode="eco") as mcu,
+            aiohttp.ClientSession(connector=connector) as session,
+        ):
+            cloud.side.accounts.add_app(HeatzyHandler.APPID)
+            user = cloud.side.accounts.create("email", MAIL, PASSWORD)
+            (device,) = cloud.store.devices()
+            cloud.side.bindings.bind(user.uid, device, HeatzyHandler.APPID, dev_alias="salon")
+            client = HeatzyClient(MAIL, PASSWORD, session, use_tls=True)
+            found = await client.async_get_devices()
+            assert found[device.did]["attrs"]["mode"] == "eco"
+            await client.async_control_device(device.did, {"attrs": {"mode": "stop"}})
+            await reported(mcu, "mode", "stop")
+            socket_ = client.websocket
+            await socket_.async_connect(auto_subscribe=True, all_devices=True)
+            listening = asyncio.create_task(socket_.async_listen())
+            await until(lambda: socket_.devices[device.did].get("attrs", {}).get("mode") == "stop", PATIENCE)
+            # The bare P0 that it sends as raw data is wrapped (websocket-api.md §8.1).
+            await socket_.async_control_device(device.did, {"raw": [1, 1, 1]})
+            await reported(mcu, "mode", "eco")
+            await until(lambda: socket_.devices[device.did]["attrs"]["mode"] == "eco", PATIENCE)
+            await socket_.async_disconnect()
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
