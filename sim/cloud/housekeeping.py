@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from sim.cloud.app_side import AppSide
-from sim.cloud.errors import CloudError
 from sim.cloud.events import Bound, Event
+from sim.cloud.ticking import keep_ticking
 
 PRUNE_EVERY: Final = 3600.0
 """Seconds between two looks at what is too old."""
@@ -43,17 +43,6 @@ class Housekeeping:
     async def run(self) -> None:
         """Look after the house until cancelled."""
         try:
-            while True:
-                self._changed.clear()
-                wait = PRUNE_EVERY
-                try:
-                    wait = self.tick()
-                except CloudError as error:
-                    self._side.hub.complain(f"housekeeping failed: {error}")
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+            await keep_ticking(self.tick, self._changed, self._side.hub.complain, longest=PRUNE_EVERY)
         finally:
             self._forget()

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sim.cloud.commands import send_command
-from sim.cloud.errors import CloudError
 from sim.cloud.scenes import Scene, SceneStatus
 from sim.cloud.schedules import Schedule
+from sim.cloud.ticking import keep_ticking
 from sim.cloud.timetable import parse_timetable
 
 if TYPE_CHECKING:
@@ -61,18 +61,7 @@ class Scheduling:
         """Run what is due, until cancelled."""
         self.begin()
         try:
-            while True:
-                self._changed.clear()
-                wait = LONGEST_WAIT
-                try:
-                    wait = self.tick()
-                except CloudError as error:
-                    self._side.hub.complain(f"planned tasks could not be run: {error}")
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+            await keep_ticking(self.tick, self._changed, self._side.hub.complain, longest=LONGEST_WAIT)
         finally:
             running = list(self._scenes.values())
             for scene in running:
