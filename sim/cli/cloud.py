@@ -190,11 +190,12 @@ def cloud(
             else:
                 click.echo(f"ready {json.dumps(running.addresses)}")
             _tell_owner(running, as_json=as_json, quiet=quiet, asked=bool(settings.apps or settings.users))
+            say = _Echo(err=True)
             for text in running.notices:
-                click.echo(f"gizsim cloud: {text}", err=True)
+                say(f"gizsim cloud: {text}")
             if trust or not (quiet or as_json):
                 for text in _trust(running, ca, whole=trust):
-                    click.echo(text, err=True)
+                    say(text)
             if not quiet:
                 running.subscribe(
                     CloudShow(_Echo(), as_json=as_json, product_of=lambda did: _product(running, did))
@@ -209,11 +210,12 @@ def _tell_owner(running: EmbeddedCloud, *, as_json: bool, quiet: bool, asked: bo
     """Print what was made up at this start; it is printed once."""
     if quiet and not asked:
         return
+    echo = _Echo(err=quiet)
     for made in running.generated:
         if as_json:
-            click.echo(json.dumps({"kind": "generated", "what": made.what, **made.members}), err=quiet)
+            echo(json.dumps({"kind": "generated", "what": made.what, **made.members}))
         else:
-            click.echo(f"generated {made}", err=quiet)
+            echo(f"generated {made}")
 
 
 def _trust(running: EmbeddedCloud, ca: Path | None, *, whole: bool) -> list[str]:
@@ -232,14 +234,14 @@ def _trust(running: EmbeddedCloud, ca: Path | None, *, whole: bool) -> list[str]
 class _Echo:
     """Prints as long as somebody reads: who wanted the ready line only may close the pipe, devices go on."""
 
-    def __init__(self) -> None:
-        self._read = True
+    def __init__(self, *, err: bool = False) -> None:
+        self._read, self._err = True, err
 
     def __call__(self, text: str) -> None:
         if not self._read:
             return
         try:
-            click.echo(text)
+            click.echo(text, err=self._err)
         except BrokenPipeError:
             self._read = False
 
