@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -46,6 +47,7 @@ class Bench:
         loaded = load_product(product)
         self.product_key = loaded.product_key
         self.store = Store(None, told=print)
+        weakref.finalize(self, self.store.close)
         self.hub = Hub(self.store)
         self.side = AppSide(
             config=CloudConfig(**options),

@@ -26,6 +26,7 @@ def plan(**members: Any) -> Timetable:
         ({"date": "2023-11-14"}, "2023-11-01T00:00", "2023-11-14T08:30"),
         ({"date": "2023-11-14"}, "2023-11-14T08:29:59", "2023-11-14T08:30"),
         ({"date": "2023-11-14"}, "2023-11-14T08:30", None),
+        ({"date": "2023-11-14", "days": [0]}, "2023-11-14T00:00", "2023-11-14T08:30"),
         ({"repeat": "mon,wed"}, "2023-11-14T00:00", "2023-11-15T08:30"),  # a Tuesday
         ({"repeat": "mon"}, "2023-11-13T08:30", "2023-11-20T08:30"),
         ({"repeat": "day", "days": [31]}, "2023-11-01T00:00", "2023-12-31T08:30"),
@@ -57,6 +58,10 @@ def test_runs(members: dict[str, Any], after: str, run: str | None) -> None:
         {"repeat": "day", "days": [0]},
         {"repeat": "day", "days": [32]},
         {"repeat": "day", "days": [True]},
+        {"repeat": "day", "days": ["9" * 5000]},
+        {"repeat": "mon" + " " * 61 + ",bogus"},
+        {"repeat": "mon", "enabled": []},
+        {"repeat": "mon", "enabled": 0},
         {"repeat": "day", "days": "1"},
         {"repeat": "mon", "start_date": "2024-01-02", "end_date": "2024-01-01"},
         {"repeat": "mon", "enabled": "yes"},

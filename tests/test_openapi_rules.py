@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -91,7 +92,7 @@ async def test_outputs_stop_at_the_first_failure(
     other = cloud.store.register(device.device.product_key, "00", "ABCDEFGHIJ", is_reset=False, now=1.0)
     bind(cloud, user.uid, other)
     good = {"type": "devctrl", "did": did, "attrs": {"power": False}}
-    bad = {"type": "devctrl", "did": other.did, "raw": "0102"}
+    bad = {"type": "devctrl", "did": other.did, "raw": [1, 2]}
     pause = {"type": "delay", "delay": 0}
     await user.ok("POST", "/app/rules", rule(did, output=[[bad, good], [pause, good]]), status=201)
     device.report(**HOT)
@@ -112,6 +113,11 @@ async def test_rules_come_and_go(cloud: EmbeddedCloud, device: RawDevice, user: 
         await other.refused(9017, "POST", "/app/rules", rule(did), status=401)
     assert await user.ok("DELETE", f"/app/rules/{number}") == {"rule_id": number}
     assert (await user("DELETE", f"/app/rules/{number}")).status_code == 404
+    infinite = [[{"left": float("inf"), "opt": "==", "right": 1}]]
+    answer = await user.http.post(
+        "/app/rules", content=json.dumps(rule(did, condition=infinite)).replace("Infinity", "1e999")
+    )
+    assert answer.json()["error_code"] == 9015
     for bad in ({"event": "never"}, {"output": [[{"type": "x"}]]}, {"condition": [[{"left": 1}]]}):
         await user.refused(9015, "POST", "/app/rules", rule(did, **bad), status=400)
     wrong = [[{"type": "devctrl", "did": did, "attrs": {"temp": 1}}]]
@@ -126,10 +132,11 @@ async def test_params(user: Person) -> None:
         {"name": "mode", "display_name": "Mode", "type": "enum", "enum": ["制冷", "制热"]},
         {"name": "temp_set", "display_name": "Target", "type": "int", "enum": []},
     ]
-    await user.refused(9002, "GET", "/app/rules/params", product_key="none", status=400)
+    assert await user.ok("GET", "/app/rules/params", product_key="none") == {}
+    assert await user.ok("GET", "/app/rules/params") == shown
 
 
-VALUES = {"a": {"temp": 20, "mode": "制冷", "power": 1}}
+VALUES = {"a": {"temp": 20, "mode": "制冷", "power": 1, "blob": "ff00"}}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +156,10 @@ VALUES = {"a": {"temp": 20, "mode": "制冷", "power": 1}}
         ("a.none", "==", 0, False),
         ("a.none", "!=", 0, False),
         ("b.temp", "==", 20, False),
+        ("b.temp", "!=", 20, False),
+        ("a.none", "!=", "'x'", False),
+        ("'b.temp'", "==", "'b.temp'", True),
+        ("a.blob", "==", "0xFF00", True),
         (1, "==", "1", True),
     ],
 )

@@ -301,6 +301,51 @@ async def test_tasks_survive_a_restart_and_missed_ones_are_not_made_up_for(
         await Desk(cloud, clock, device).fires("2023-11-15T08:30")
 
 
+async def test_what_is_late_was_missed(desk: Desk, user: Person) -> None:
+    """The machine slept: neither the task nor a retry is made up for."""
+    offline = register(desk.cloud, "000000000001")
+    bind(desk.cloud, user.uid, offline)
+    did = desk.device.device.did
+    body = {**ONCE, "task": [{"did": offline.did, "attrs": {"power": True}}], "retry_count": 1}
+    number = (await user.ok("POST", "/app/scheduler", body, status=201))["id"]
+    await user.ok("POST", f"/app/devices/{did}/scheduler", {**ONCE, "time": "08:40"}, status=201)
+    desk.clock.now = at("2023-11-14T08:30")
+    desk.cloud.side.scheduling.tick()
+    assert len(await user.ok("GET", f"/app/scheduler/{number}/logs")) == 1
+    desk.clock.now = at("2023-11-14T16:00")
+    desk.cloud.side.scheduling.begin()
+    desk.cloud.side.scheduling.tick()
+    assert len(await user.ok("GET", f"/app/scheduler/{number}/logs")) == 1
+    assert await desk.device.silent()
+    await user.ok("POST", f"/app/devices/{did}/scheduler", {**ONCE, "time": "16:30"}, status=201)
+    desk.clock.now = at("2023-11-14T16:31") + 1
+    desk.cloud.side.scheduling.tick()
+    assert await desk.device.silent()
+
+
+async def test_base64_in_a_task(desk: Desk, user: Person) -> None:
+    path = f"/app/devices/{desk.device.device.did}/scheduler"
+    await user.ok("POST", path, {**ONCE, "attrs": {}, "raw": "BQk=", "binary_coding": "base64"}, status=201)
+    await desk.fires("2023-11-14T08:30", bytes.fromhex("00000003050000900509"))
+
+
+async def test_a_scene_that_is_deleted_stops(
+    desk: Desk, user: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(desk.cloud.side.scheduling, "_sleep", sleep)
+    number = (await user.ok("POST", "/app/scene", SCENE(desk.device.device.did), status=201))["id"]
+    await user.ok("POST", f"/app/scene/{number}/task")
+    assert await desk.device.received() == ON
+    await user.ok("DELETE", f"/app/scene/{number}")
+    go_on.set()
+    assert await desk.device.silent()
+
+
 async def test_the_clouds_own_task_fires_in_real_time(desk: Desk, user: Person) -> None:
     path = f"/app/devices/{desk.device.device.did}/scheduler"
     desk.clock.now = at("2023-11-14T08:30") - 0.2

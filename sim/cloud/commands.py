@@ -19,14 +19,17 @@ def checked_command(
 ) -> dict[str, Any]:
     """What is kept of a command: ``attrs``, and ``raw`` in hex.
 
-    :param base64_text: ``raw`` is base64 in the body (§14); otherwise hex (§13).
+    :param base64_text: Texts of bytes are base64 unless ``binary_coding`` says hex (§14); otherwise the
+        reverse (§13).
     :raises ApiError: 9015 neither is there or raw is no text of that form, 9025 attrs that cannot be set.
     """
-    attrs, raw = body.get("attrs"), body.get("raw")
+    attrs, raw, coding = body.get("attrs"), body.get("raw"), body.get("binary_coding")
     if attrs:
-        side.command_packet(device, {"attrs": attrs})
-        return {"attrs": dict(attrs), "raw": ""}
-    if not isinstance(raw, str) or not raw:
+        kept = {"attrs": dict(attrs), "raw": ""} | ({"binary_coding": coding} if coding else {})
+        side.command_packet(device, kept)
+        return kept
+    base64_text = coding == "base64" if coding else base64_text
+    if not isinstance(raw, str | list) or not raw:
         raise ApiError(Code.FORM_INVALID, "attrs or raw is needed")
     try:
         data = raw_bytes(raw, base64_text=base64_text)
@@ -46,7 +49,8 @@ def send_command(side: AppSide, uid: str, appid: str, did: str, command: Mapping
     try:
         device = side.commandable(user, did)
         attrs = command.get("attrs")
-        body = {"attrs": attrs} if attrs else {"raw": command.get("raw")}
+        coding = command.get("binary_coding")
+        body = {"attrs": attrs, "binary_coding": coding} if attrs else {"raw": command.get("raw")}
         side.send(device, side.command_packet(device, body), Origin("scheduler", uid, appid))
     except ApiError:
         return False

@@ -27,11 +27,12 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = MappingProxyType(
     }
 )
 _NUMBER: Final = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
+_HEX: Final = re.compile(r"0[xX](?:[0-9A-Fa-f]{2})+")
 _QUOTED: Final = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _TYPES: Final = {DataType.BOOL: "bool", DataType.ENUM: "enum", DataType.BINARY: "binary"}
 
 Text = Annotated[str, pydantic.StringConstraints(max_length=256)]
-Value = bool | int | float | Text
+Value = bool | int | pydantic.FiniteFloat | Text
 
 
 class _Part(pydantic.BaseModel):
@@ -67,7 +68,11 @@ class DevCtrl(_Part):
     type: Literal["devctrl"]
     did: Text
     attrs: dict[str, Any] | None = None
-    raw: Annotated[str, pydantic.StringConstraints(max_length=4096)] | None = None
+    raw: (
+        Annotated[str, pydantic.StringConstraints(max_length=4096)]
+        | Annotated[list[int], pydantic.Field(max_length=2048)]
+        | None
+    ) = None
 
 
 class Delay(_Part):
@@ -87,9 +92,9 @@ class Rule(_Part):
     remark: Text = ""
     product_key: Text = ""
     did: Text
-    interval: float = pydantic.Field(default=0, ge=0, le=10**9)
+    interval: int = pydantic.Field(default=0, ge=0, le=10**9)
     """Seconds after a run in which it does not run again."""
-    event: Literal["online", "offline", "alert", "fault", "data"]
+    event: Literal["online", "offline", "alert", "fault", "data"] = "data"
     event_attr: EventAttr | None = None
     input: list[Input] = pydantic.Field(default=[], max_length=MAX_STEPS)
     condition: list[Annotated[list[Condition], pydantic.Field(max_length=MAX_STEPS)]] = pydantic.Field(
@@ -157,12 +162,13 @@ def _operand(text: Any, values: Mapping[str, Values]) -> Any:
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         return quoted[1] if quoted[1] is not None else quoted[2]
+    if _HEX.fullmatch(text):
+        return text[2:].lower()  # as binary points are written
     if _NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
     prefix, dot, name = text.partition(".")
-    if dot and prefix in values:
-        return values[prefix].get(name)
-    return text
+    # What is not known is no text: texts with a dot are written in quotes.
+    return values.get(prefix, {}).get(name) if dot else text
 
 
 def _equal(value: Any, wanted: Any) -> bool:

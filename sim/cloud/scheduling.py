@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RETRY_EVERY: Final = 60.0
 """Seconds between two attempts of the old scheduler (§13.1)."""
+LATEST: Final = 60.0
+"""Seconds after its minute in which a task still runs; later it was missed: the machine slept."""
 LONGEST_WAIT: Final = 30.0
 """Seconds that the clock is trusted for: it may be set."""
 MAX_SCENES: Final = 1000
@@ -45,6 +47,8 @@ class Scheduling:
         now = self._side.now()
         for task in self._side.schedules.due(now):
             self._advance(task, now)
+        for retry in self._side.schedules.retries_due(now):
+            self._side.schedules.set_retry(retry.id, now, 0, ())
         self._side.scenes.interrupted()
 
     def tick(self) -> float:
@@ -52,7 +56,8 @@ class Scheduling:
         now = self._side.now()
         for task in self._side.schedules.due(now):
             self._advance(task, now)
-            self._run(task, now)
+            if task.next is not None and now - task.next <= LATEST:
+                self._run(task, now)
         self._retry(now)
         following = self._side.schedules.earliest()
         return LONGEST_WAIT if following is None else min(LONGEST_WAIT, max(0.0, following - now))
@@ -123,6 +128,12 @@ class Scheduling:
         task = asyncio.get_running_loop().create_task(self._play(scene))
         self._scenes[scene.id] = task
         task.add_done_callback(lambda _task: self._scenes.pop(scene.id, None))
+
+    def stop_scene(self, number: str) -> None:
+        """Stop a scene that runs."""
+        task = self._scenes.get(number)
+        if task is not None:
+            task.cancel()
 
     async def _play(self, scene: Scene) -> None:
         status = SceneStatus.DONE

@@ -88,14 +88,15 @@ def parse_timetable(body: Mapping[str, Any]) -> Timetable:
     date = _date(body, "date")
     if repeat == NONE and date is None:
         raise TimetableError("date: a task that does not repeat needs it, as YYYY-MM-DD")
-    days = _days(body.get("days"))
+    # Where they mean nothing the documentation's own example has days that there are not.
+    days = _days(body.get("days")) if repeat == DAY else ()
     if repeat == DAY and not days:
         raise TimetableError("days: days of the month from 1 to 31 are needed")
     start, end = _date(body, "start_date"), _date(body, "end_date")
     if start is not None and end is not None and end < start:
         raise TimetableError("end_date: it is before start_date")
     enabled = body.get("enabled")
-    if enabled not in {None, True, False}:
+    if enabled is not None and not isinstance(enabled, bool):
         raise TimetableError("enabled: true or false")
     return Timetable(
         time=_time(body.get("time")),
@@ -118,9 +119,9 @@ def _words(repeat: str) -> list[str]:
 
 
 def _repeat(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or len(value) > 64:
         raise TimetableError("repeat: none, day, or weekdays (mon … sun) with commas between")
-    words = _words(value[:64])
+    words = _words(value)
     if words in ([NONE], [DAY]):
         return words[0]
     if not set(words) <= set(WEEKDAYS):
@@ -156,7 +157,11 @@ def _days(value: Any) -> tuple[int, ...]:
         raise TimetableError("days: a list of days from 1 to 31")
     found = set()
     for each in value:
-        number = int(each) if isinstance(each, str) and each.isascii() and each.isdigit() else each
+        number = (
+            int(each)
+            if isinstance(each, str) and each.isascii() and each.isdigit() and len(each) <= 2
+            else each
+        )
         if type(number) is not int or not 1 <= number <= 31:
             raise TimetableError("days: a list of days from 1 to 31")
         found.add(number)

@@ -18,9 +18,9 @@ MAX_LISTED: Final = 100
 
 
 class ProductKeys(Form):
-    """Query of ``GET /app/rules/params``: keys with commas between."""
+    """Query of ``GET /app/rules/params``: keys with commas between; none is all that the app may use."""
 
-    product_key: str
+    product_key: str = ""
 
 
 class RuleBody(Rule, Form):
@@ -33,7 +33,7 @@ _ERRORS: Final = (Code.DEVICE_NOT_FOUND, Code.NOT_BOUND, Code.ATTR_INVALID)
 def rule_calls(side: AppSide) -> Calls:
     """The calls of §15."""
     calls = Calls(side, "Rules")
-    calls.add("GET", "/app/rules/params", list_params, query=ProductKeys, errors=(Code.PRODUCT_KEY_INVALID,))
+    calls.add("GET", "/app/rules/params", list_params, query=ProductKeys)
     calls.add("GET", "/app/rules", list_rules, query=Page)
     calls.add("POST", "/app/rules", create, body=RuleBody, status=201, errors=_ERRORS)
     # There is no code for an unknown rule in the table: the one of unknown schedulers is the nearest.
@@ -45,14 +45,14 @@ def rule_calls(side: AppSide) -> Calls:
 
 
 def list_params(call: Call) -> Any:
-    """What rules of these products may name."""
-    found = {}
-    for key in call.query(ProductKeys).product_key.split(",", MAX_LISTED)[:MAX_LISTED]:
-        product = call.side.cloud_product(key.strip())
-        if product is None or product.product is None or not call.app.may_use(product.product_key):
-            raise ApiError(Code.PRODUCT_KEY_INVALID)
-        found[product.product_key] = params(product.product)
-    return found
+    """What rules of these products may name; products that are not known are left out."""
+    keys = [key.strip() for key in call.query(ProductKeys).product_key.split(",", MAX_LISTED) if key.strip()]
+    known = [call.side.cloud_product(key) for key in keys] if keys else list(call.side.products)
+    return {
+        product.product_key: params(product.product)
+        for product in known
+        if product is not None and product.product is not None and call.app.may_use(product.product_key)
+    }
 
 
 def list_rules(call: Call) -> Any:

@@ -29,6 +29,7 @@ class Step(Form):
     group_id: Text = ""
     raw: Annotated[str, pydantic.StringConstraints(max_length=8192)] | None = None
     attrs: dict[str, Any] | None = None
+    binary_coding: Text | None = None
     time: int | None = pydantic.Field(default=None, ge=0, le=3600)
 
 
@@ -118,7 +119,7 @@ def _checked(call: Call, steps: list[Step]) -> list[dict[str, Any]]:
             members["time"] = step.time
         elif step.task_type == "group":
             group = call.side.groups.get(call.user.uid, step.group_id)
-            members |= {"group_id": group.id, **group_command(call.side, group.id, body, base64_text=True)}
+            members |= {"group_id": group.id, **group_command(call.side, group, body, base64_text=True)}
         else:
             device, _ = call.side.bound(call.user, step.did)
             members |= {"did": device.did, **checked_command(call.side, device, body, base64_text=True)}
@@ -149,8 +150,10 @@ def change(call: Call) -> None:
 
 
 def delete(call: Call) -> None:
-    """Forget a scene."""
-    call.side.scenes.remove(_scene(call).id)
+    """Forget a scene, and stop it."""
+    number = _scene(call).id
+    call.side.scheduling.stop_scene(number)
+    call.side.scenes.remove(number)
 
 
 def start(call: Call) -> None:

@@ -13,6 +13,7 @@ from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app_side import AppSide
 from sim.cloud.commands import checked_command
 from sim.cloud.device import Device
+from sim.cloud.groups import Group
 from sim.cloud.openapi.calls import Call, Calls, Form, Page
 from sim.cloud.schedules import KIND, Schedule
 from sim.cloud.timetable import TimetableError, parse_timetable
@@ -40,6 +41,7 @@ class Task(Times):
 
     raw: Annotated[str, pydantic.StringConstraints(max_length=4096)] | None = None
     attrs: dict[str, Any] | None = None
+    binary_coding: Text | None = None
 
 
 class NumberedTask(Task):
@@ -321,7 +323,7 @@ def _common(call: Call, body: Mapping[str, Any]) -> tuple[dict[str, Any], float 
         return content | checked_command(call.side, device, body), first, {"did": device.did}
     if body.get("group_id"):
         group = call.side.groups.get(call.user.uid, body["group_id"])
-        return content | group_command(call.side, group.id, body), first, {"group_id": group.id}
+        return content | group_command(call.side, group, body), first, {"group_id": group.id}
     if body.get("scene_id"):
         scene = call.side.scenes.of(call.user.uid, body["scene_id"])
         return content | {"attrs": {}, "raw": ""}, first, {"scene_id": scene.id}
@@ -329,10 +331,12 @@ def _common(call: Call, body: Mapping[str, Any]) -> tuple[dict[str, Any], float 
 
 
 def group_command(
-    side: AppSide, group_id: str, body: Mapping[str, Any], *, base64_text: bool = False
+    side: AppSide, group: Group, body: Mapping[str, Any], *, base64_text: bool = False
 ) -> dict[str, Any]:
-    """A command for every device of a group, checked against one of them."""
-    devices = (side.store.device(did) for did in side.groups.dids(group_id))
+    """A command for every device of a group of one product, checked against one of them."""
+    if not group.product_key:
+        raise ApiError(Code.FORM_INVALID, "only a group of one product can be controlled")
+    devices = (side.store.device(did) for did in side.groups.dids(group.id))
     known = next((device for device in devices if device is not None), None)
     if known is None:
         raise ApiError(Code.FORM_INVALID, "the group has no devices")
