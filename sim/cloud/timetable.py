@@ -11,8 +11,9 @@ from typing import Any, Final
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 NONE: Final = "none"
 DAY: Final = "day"
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TIME: Final = re.compile(r"\d{2}:\d{2}")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME: Final = re.compile(r"[0-9]{2}:[0-9]{2}")
+_DAY: Final = re.compile(r"[0-9]{1,2}")
 
 
 class TimetableError(ValueError):
