@@ -36,6 +36,13 @@ _ERROR_SCHEMA: Final = {
 ModelT = TypeVar("ModelT", bound="Form")
 
 
+class BodyInvalid(ApiError):
+    """9015: the body is no JSON at all."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.FORM_INVALID, detail)
+
+
 class Auth(enum.Enum):
     """Who may call."""
 
@@ -46,9 +53,27 @@ class Auth(enum.Enum):
 
 
 class Form(pydantic.BaseModel):
-    """Base of bodies and queries: numbers may come as text and the reverse, unknown members are ignored."""
+    """Base of bodies and queries: numbers may come as text and the reverse, unknown members are ignored.
+
+    Null in a member that has a default is the default: clients send what they do not know so.
+    """
 
     model_config = pydantic.ConfigDict(extra="ignore", coerce_numbers_to_str=True, frozen=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or None not in value.values():
+            return value
+        fields = cls.model_fields
+        return {
+            name: member
+            for name, member in value.items()
+            if member is not None
+            or name not in fields
+            or fields[name].is_required()
+            or fields[name].default is None
+        }
 
 
 class Page(Form):
@@ -154,6 +179,7 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         form_error: Callable[[ApiError], ApiError] = lambda error: error,
         guard: Callable[[Request], None] = lambda _request: None,
+        answer_headers: Mapping[str, str] | None = None,
         example: Any = None,
     ) -> None:
         """Declare a call.
@@ -164,6 +190,7 @@ class Calls:
         :param errors: Codes that it may give besides those of its checks.
         :param headers: Headers that the handler reads, and what they hold.
         :param guard: Looks at the request before anything else does (:raises ApiError: it is refused).
+        :param answer_headers: Headers of every answer.
         :param form_error: Says in the words of another API that body or query do not fit.
         :param example: A good body, for the document.
         """
@@ -171,7 +198,7 @@ class Calls:
         codes = [*_CHECK_ERRORS[auth], *errors, *((own_form,) if body or query else ())]
 
         async def endpoint(request: Request) -> Response:
-            call = Call(self.side, request)
+            call = Call(self.side, request, headers=dict(answer_headers or {}))
             try:
                 guard(request)
                 self._authorize(call, auth)
@@ -267,9 +294,9 @@ def parse_json(data: bytes | str) -> Any:
     try:
         value = json.loads(data, parse_constant=_no_constant)
     except RecursionError as error:
-        raise ApiError(Code.FORM_INVALID, "the JSON is nested too deeply") from error
+        raise BodyInvalid("the JSON is nested too deeply") from error
     except ValueError as error:
-        raise ApiError(Code.FORM_INVALID, "the body is not JSON") from error
+        raise BodyInvalid("the body is not JSON") from error
     if _depth(value) > MAX_DEPTH:
         raise ApiError(Code.FORM_INVALID, "the JSON is nested too deeply")
     if _is_escaped(data) and not _is_text(value):

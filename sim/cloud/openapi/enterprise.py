@@ -15,7 +15,7 @@ from sim.cloud.device import Device
 from sim.cloud.enterprise import Enterprise
 from sim.cloud.events import Origin
 from sim.cloud.history import CONNECTIONS, PACKETS
-from sim.cloud.openapi.calls import Auth, Call, Calls, Form, Page
+from sim.cloud.openapi.calls import Auth, BodyInvalid, Call, Calls, Form, Page
 from sim.cloud.openapi.devices import Control
 from sim.cloud.openapi.paging import style_b
 from sim.cloud.openapi.records import UNKNOWN_VERSION, moment
@@ -101,11 +101,15 @@ def enterprise_calls(side: AppSide) -> Calls:
         calls.add(
             method,
             BASE + path,
-            _with_token(enterprise, handler),
+            _of_enterprise(enterprise, handler),
             auth=Auth.NONE,
             errors=(*_TOKEN_ERRORS, 5001, 5002, *errors),
             headers={"Authorization": "token and the token of access_token, with a blank between"},
             form_error=_form_error,
+            guard=lambda request: enterprise.check_token(
+                request.headers.get("authorization"), enterprise.product(request.path_params["pk"])
+            ),
+            answer_headers=RATE_LIMIT,
             **options,
         )
 
@@ -122,6 +126,7 @@ def enterprise_calls(side: AppSide) -> Calls:
         status=201,
         errors=(5001, 5002, 5003, 5004, 5005, 5015),
         form_error=_form_error,
+        answer_headers=RATE_LIMIT,
     )
     add("GET", "/datapoint", datapoint, 5402)
     add("GET", "/devices", by_mac, 5301, query=ByMac)
@@ -148,19 +153,16 @@ def enterprise_calls(side: AppSide) -> Calls:
 
 
 def _form_error(error: ApiError) -> ApiError:
-    return EnterpriseError(5002, error.detail)
+    return EnterpriseError(5001 if isinstance(error, BodyInvalid) else 5002, error.detail)
 
 
-def _with_token(
+def _of_enterprise(
     enterprise: Enterprise, handler: Callable[[Call, CloudProduct], Any]
 ) -> Callable[[Call], Any]:
     @functools.wraps(handler)
     def checked(call: Call) -> Any:
-        product = enterprise.product(call.path("pk"))
-        enterprise.check_token(call.request.headers.get("authorization"), product)
-        call.headers.update(RATE_LIMIT)
         try:
-            return handler(call, product)
+            return handler(call, enterprise.product(call.path("pk")))
         except EnterpriseError:
             raise
         except ApiError as error:
