@@ -179,7 +179,7 @@ class AppSide:
 
         :raises ApiError: 9015 neither is there, 9025 a value that cannot be sent.
         """
-        attrs = body.get("attrs", body.get("attr"))
+        attrs = body.get("attr") if body.get("attrs") is None else body["attrs"]
         base64_text = body.get("binary_coding") == "base64"
         if attrs is not None:
             if not isinstance(attrs, Mapping) or not attrs:

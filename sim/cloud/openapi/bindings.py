@@ -174,7 +174,7 @@ def bind_mac(call: Call) -> Any:
 def _check_signature(call: Call, secret: str) -> None:
     text = call.request.headers.get("x-gizwits-timestamp", "").strip()
     stamp = int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
-    if stamp is None or abs(call.side.now() - stamp) > CLOCK_TOLERANCE:
+    if stamp is None or abs(int(call.side.now()) - stamp) > CLOCK_TOLERANCE:
         raise ApiError(Code.TIMESTAMP_INVALID)
     given = call.request.headers.get("x-gizwits-signature", "").strip().lower()
     # openapi-sdk-java lowers the whole text before it hashes.
@@ -202,14 +202,17 @@ def bind_with_passcode(call: Call) -> Any:
     """Bind devices whose did and passcode are known (the older way)."""
     success: list[str] = []
     failed: list[str] = []
-    for listed in call.body(ListedDevices).devices:
-        (success if _bind_listed(call, listed) else failed).append(listed.did)
+    with call.side.store.database.transaction():  # one wait for the disk, not one for each
+        for listed in call.body(ListedDevices).devices:
+            (success if _bind_listed(call, listed) else failed).append(listed.did)
     return {"success": success, "failed": failed}
 
 
 def _bind_listed(call: Call, listed: ListedDevice) -> bool:
     device = call.side.store.device(listed.did)
     if device is None or not call.side.store.check_login(listed.did, listed.passcode):
+        return False
+    if not call.app.may_use(device.product_key):
         return False
     try:
         _bind(call, device, remark=listed.remark[:1024], set_owner=_is_shared(call.side, device))
@@ -307,8 +310,9 @@ def unbind(call: Call) -> Any:
     """Unbind devices."""
     success: list[str] = []
     failed: list[str] = []
-    for listed in call.body(ListedDevices).devices:
-        (success if call.side.bindings.unbind(call.user.uid, listed.did) else failed).append(listed.did)
+    with call.side.store.database.transaction():
+        for listed in call.body(ListedDevices).devices:
+            (success if call.side.bindings.unbind(call.user.uid, listed.did) else failed).append(listed.did)
     return {"success": success, "failed": failed}
 
 

@@ -54,11 +54,28 @@ class Control(Form):
     raw: list[int] | str | None = None
     binary_coding: str | None = pydantic.Field(default=None, description="base64 instead of hex")
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _attrs_count(cls, value: Any) -> Any:
+        """With attrs, raw is nothing that counts, whatever it is."""
+        named = isinstance(value, dict) and (value.get("attrs") is not None or value.get("attr") is not None)
+        return {**value, "raw": None} if named else value
+
     @pydantic.model_validator(mode="after")
     def _names_something(self) -> Self:
-        if self.attrs is None and self.attr is None and self.raw is None:
+        attrs = self.attr if self.attrs is None else self.attrs
+        if attrs is None and self.raw is None:
             raise ValueError("attrs or raw is needed")
+        if attrs is not None and not attrs:
+            raise ValueError("attrs is an object with at least one data point")
         return self
+
+    def command(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The body as it came; numbers of ``raw`` may be text there (§1)."""
+        raw = given.get("raw")
+        if not isinstance(raw, list):
+            return given
+        return given | {"raw": [_byte(each) for each in raw]}
 
 
 CONTROL_ERRORS: Final = (
@@ -75,7 +92,14 @@ def device_calls(side: AppSide) -> Calls:
     """The calls of §8 and §9."""
     calls = Calls(side, "Devices")
     calls.add("GET", "/app/devices/{did}", device, errors=(Code.DEVICE_NOT_FOUND, Code.NOT_BOUND))
-    calls.add("GET", "/app/devices", by_mac, auth=Auth.APP, query=ByMac, errors=(Code.DEVICE_NOT_FOUND,))
+    calls.add(
+        "GET",
+        "/app/devices",
+        by_mac,
+        auth=Auth.APP,
+        query=ByMac,
+        errors=(Code.PRODUCT_KEY_INVALID, Code.DEVICE_NOT_FOUND),
+    )
     calls.add("GET", "/app/devdata/{did}/latest", latest, auth=Auth.APP, errors=(Code.DEVICE_NOT_FOUND,))
     calls.add(
         "GET",
@@ -114,6 +138,9 @@ def device(call: Call) -> Any:
 def by_mac(call: Call) -> Any:
     """A device by its product and mac (the older way); no user is needed."""
     query = call.query(ByMac)
+    product = call.side.cloud_product(query.product_key)
+    if product is not None and not call.app.may_use(product.product_key):
+        raise ApiError(Code.PRODUCT_KEY_INVALID)
     found = call.side.store.by_mac(query.product_key, query.mac)
     if found is None:
         raise ApiError(Code.DEVICE_NOT_FOUND)
@@ -134,9 +161,9 @@ def latest(call: Call) -> Any:
 
 def raw_data(call: Call) -> Any:
     """Packets of a device, or when it was on line."""
+    query = call.query(RawData)
+    _check_span(query, call.side.now())
     found, _ = call.side.bound(call.user, call.path("did"))
-    query, now = call.query(RawData), call.side.now()
-    _check_span(query, now)
     newest_first = _SORTS[query.sort]
     total, entries = call.side.history.packets(
         found.did,
@@ -176,6 +203,11 @@ def _check_span(query: RawData, now: float) -> None:
             raise ApiError(Code.FORM_INVALID, text)
 
 
+def _byte(value: Any) -> Any:
+    """A number, also from text."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 def raw_entry(entry: Entry) -> dict[str, Any]:
     """A packet or a change of the connection as the API shows it."""
     shown: dict[str, Any] = {"type": entry.kind, "timestamp": entry.at, "ip": entry.ip or ""}
@@ -207,6 +239,6 @@ def deprecated(_call: Call) -> Any:
 def control(call: Call) -> Any:
     """Set data points, or send raw data. The new state comes by the device's own report."""
     found = call.side.commandable(call.user, call.path("did"))
-    packet = call.side.command_packet(found, call.json)
+    packet = call.side.command_packet(found, call.body(Control).command(call.json))
     call.side.send(found, packet, Origin("open_api", call.user.uid, call.app.appid))
     return {}

@@ -270,7 +270,7 @@ def control(call: Call, product: CloudProduct) -> Any:
     device = _of_product(call, product)
     call.side.ready(device)
     try:
-        packet = call.side.command_packet(device, call.json)
+        packet = call.side.command_packet(device, call.body(Control).command(call.json))
     except ApiError as error:
         if error.code == Code.ATTR_INVALID and (error.detail or "").startswith("raw: "):
             raise EnterpriseError(5408, error.detail) from error

@@ -180,7 +180,7 @@ def control(call: Call) -> Any:
 def _control(call: Call, did: str) -> bool:
     try:
         device = call.side.commandable(call.user, did)
-        packet = call.side.command_packet(device, call.json)
+        packet = call.side.command_packet(device, call.body(Control).command(call.json))
         call.side.send(device, packet, Origin("open_api", call.user.uid, call.app.appid))
     except ApiError as error:
         if error.code in {Code.ATTR_INVALID, Code.FORM_INVALID}:
