@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support_apps import (
     LAMP,
@@ -24,6 +25,7 @@ from support_cloud_mqtt import PASSCODE
 
 from gizserial.io.products import load_product
 from sim.cloud.app import EmbeddedCloud
+from sim.cloud.errors import StoreError
 from sim.cloud.products import CloudProduct, Credential
 
 PK = "0123456789abcdef0123456789abcdef"
@@ -149,3 +151,79 @@ async def test_many_bindings_wait_for_the_disk_once(tmp_path: Path) -> None:
             found = await user.ok(method, "/app/bindings", {"devices": listed})
             assert len(found["success"]) == 20
             assert len(commits) <= 2
+
+
+async def test_schedulers_check_forms_before_devices(user: Person) -> None:
+    task = {"time": "07:30", "repeat": "mon"}
+    for body in ({}, task, {**task, "raw": "xx"}):
+        await user.refused(9015, "POST", "/app/devices/none/scheduler", body)
+    await user.refused(9014, "POST", "/app/devices/none/scheduler", {**task, "raw": "01"})
+    await user.refused(9015, "POST", "/app/scheduler", {**task, "task": [{"did": "none", "attrs": {}}]})
+    await user.refused(9015, "POST", "/app/common_scheduler", {**task, "did": "none"})
+    await user.refused(9015, "POST", "/app/sharing", {"type": 0, "did": "none"})
+
+
+# --- users (§6)
+
+
+async def test_changes_that_change_nothing(user: Person) -> None:
+    """§6.3: all values equal to the stored ones is 9999, the password too."""
+    await user.ok("PUT", "/app/users", {"username": "bench", "password": "secret"})
+    await user.refused(9999, "PUT", "/app/users", {"old_pwd": "secret", "new_pwd": "secret"}, status=400)
+    await user.refused(9020, "PUT", "/app/users", {"old_pwd": "other", "new_pwd": "other"}, status=400)
+    await user.ok("PUT", "/app/users", {"old_pwd": "secret", "new_pwd": "secret", "name": "B"})
+
+
+async def test_a_code_is_not_used_up_by_a_body_that_does_not_fit(cloud: EmbeddedCloud, user: Person) -> None:
+    cloud.side.outbox.send_code("13800000000")
+    code = cloud.side.outbox.letters("13800000000")[0].text
+    body = {"phone": "13800000000", "code": code}
+    await user.refused(9015, "PUT", "/app/users", body)
+    await user.ok("PUT", "/app/users", {**body, "password": "secret"})
+
+
+async def test_a_long_password_is_good_for_logging_in_too(user: Person) -> None:
+    body = {"username": "long", "password": "x" * 300}
+    await user.ok("PUT", "/app/users", body)
+    await user.ok("POST", "/app/login", body)
+
+
+# --- HTTP (§1, §4)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/nothing", 404), ("PATCH", "/app/users", 405)]
+)
+async def test_refusals_of_paths_for_form_typed_clients(
+    user: Person, method: str, path: str, status: int
+) -> None:
+    """§1: the old jQuery client parses whatever comes by itself."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await user.http.request(method, path, headers=form)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.json()["error_code"] == 9999
+
+
+async def test_a_fault_is_9008_and_tells_nothing(
+    cloud: EmbeddedCloud, user: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_uid: str) -> Any:
+        raise StoreError("/secret/place/gizsim.db is full")
+
+    monkeypatch.setattr(cloud.side.bindings, "of_user", broken)
+    answer = await user("GET", "/app/bindings")
+    assert answer.status_code == 500
+    assert answer.json() == {"error_message": "server error", "error_code": 9008, "detail_message": None}
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_a_request_as_to_a_proxy(cloud: EmbeddedCloud) -> None:
+    """RFC 9112 §3.2.2: a server takes the whole URL too; an app's proxy setting leads here."""
+    address = cloud.addresses["http"]
+    async with httpx.AsyncClient(proxy=f"http://{address}") as client:
+        answer = await client.get("http://api.gizwits.com/status")
+        assert answer.json() == {"status": {"version": "2.15.1"}}
+        answer = await client.get("http://euapi.gizwits.com/app/bindings/?limit=1")
+        assert answer.json()["error_code"] == 9003

@@ -23,11 +23,20 @@ def checked_command(
         reverse (§13).
     :raises ApiError: 9015 neither is there or raw is no text of that form, 9025 attrs that cannot be set.
     """
+    kept = named_command(body, base64_text=base64_text)
+    if kept["attrs"]:
+        side.command_packet(device, kept)
+    return kept
+
+
+def named_command(body: Mapping[str, Any], *, base64_text: bool = False) -> dict[str, Any]:
+    """What is kept of a command, before it is known whether its device can take it.
+
+    :raises ApiError: 9015 neither attrs nor raw is there, or raw is no text of that form.
+    """
     attrs, raw, coding = body.get("attrs"), body.get("raw"), body.get("binary_coding")
     if attrs:
-        kept = {"attrs": dict(attrs), "raw": ""} | ({"binary_coding": coding} if coding else {})
-        side.command_packet(device, kept)
-        return kept
+        return {"attrs": dict(attrs), "raw": ""} | ({"binary_coding": coding} if coding else {})
     base64_text = coding == "base64" if coding else base64_text
     if not isinstance(raw, str | list) or not raw:
         raise ApiError(Code.FORM_INVALID, "attrs or raw is needed")

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
 
+from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app_side import AppSide
 from sim.cloud.openapi.admin import admin_calls
 from sim.cloud.openapi.aggregation import aggregation_calls
 from sim.cloud.openapi.bindings import binding_calls
-from sim.cloud.openapi.calls import Calls
+from sim.cloud.openapi.calls import Calls, error_answer
 from sim.cloud.openapi.devices import device_calls
 from sim.cloud.openapi.enterprise import enterprise_calls
 from sim.cloud.openapi.groups import group_calls
@@ -44,9 +46,31 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
 
 def add_open_api(app: FastAPI, side: AppSide) -> None:
     """Add the calls of apps to the application, and a page to read and try them."""
+    _refuse_as_documented(app)
     app.add_api_route("/docs", _page, include_in_schema=False, response_class=HTMLResponse)
     for group in (*GROUPS, *((admin_calls,) if side.config.admin else ())):
         app.include_router(group(side).router)
+
+
+def _refuse_as_documented(app: FastAPI) -> None:
+    """Unknown paths, wrong methods and faults are told as §4 writes them; modules have their own form."""
+    handlers = dict(app.exception_handlers)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            kind: type[Exception] = HTTPException
+            text = {404: "not found", 405: "method not allowed"}.get(error.status_code)
+            code = Code.FORM_INVALID if text is None else Code.RESERVED
+            refusal = ApiError(code, status=error.status_code, message=text)
+        else:
+            kind, refusal = Exception, ApiError(Code.SERVER_ERROR)  # why is for the log, and not for a peer
+        if request.url.path.startswith("/dev/"):
+            told: Response = await handlers[kind](request, error)
+            return told
+        return error_answer(request, refusal)
+
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, refused)
 
 
 async def _page() -> HTMLResponse:

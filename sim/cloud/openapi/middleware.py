@@ -34,6 +34,8 @@ class AppPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if scope["type"] == "http":
+            scope = _without_host(scope)
         if scope["type"] != "http" or scope["path"].startswith(OWN_PATHS):
             await self._app(scope, receive, send)
             return
@@ -52,3 +54,13 @@ class AppPaths:
             await send(message)
 
         await self._app(scope, receive, allowed)
+
+
+def _without_host(scope: Scope) -> Scope:
+    """A client that takes us for its proxy names the whole URL (RFC 9112 §3.2.2): the path is what counts."""
+    path: str = scope["path"]
+    scheme, separator, rest = path.partition("://")
+    if not separator or scheme.lower() not in {"http", "https"}:
+        return scope
+    raw: bytes = scope.get("raw_path", b"").partition(b"://")[2].partition(b"/")[2]
+    return {**scope, "path": "/" + rest.partition("/")[2], "raw_path": b"/" + raw}

@@ -11,7 +11,7 @@ import pydantic
 
 from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app_side import AppSide
-from sim.cloud.commands import checked_command
+from sim.cloud.commands import checked_command, named_command
 from sim.cloud.device import Device
 from sim.cloud.groups import Group
 from sim.cloud.openapi.calls import Call, Calls, Form, Page
@@ -178,8 +178,10 @@ def list_tasks(call: Call) -> Any:
 
 def create(call: Call) -> Any:
     """Plan a command for a device."""
-    device, body = _device(call), _given(call.body(Task))
+    body = _given(call.body(Task))
     content, first = _plan(call, body)
+    named_command(body)
+    device = _device(call)
     content |= checked_command(call.side, device, body) | {"remark": body.get("remark") or ""}
     _room(call)
     number = call.side.schedules.add(
@@ -241,6 +243,8 @@ def create_old(call: Call) -> Any:
     """Plan commands for several devices, with retries."""
     form = call.body(OldTask)
     content, first = _plan(call, _given(form))
+    if not all(each.attrs for each in form.task):
+        raise ApiError(Code.FORM_INVALID, "attrs is an object with at least one data point")
     listed = []
     for each in form.task:
         device, _ = call.side.bound(call.user, each.did)
@@ -318,6 +322,8 @@ def _common(call: Call, body: Mapping[str, Any]) -> tuple[dict[str, Any], float 
     """What is kept, the first time, and for what it is: device before group before scene."""
     content, first = _plan(call, body)
     content["remark"] = body.get("remark") or ""
+    if body.get("did") or body.get("group_id"):
+        named_command(body)
     if body.get("did"):
         device, _ = call.side.bound(call.user, body["did"])
         return content | checked_command(call.side, device, body), first, {"did": device.did}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import pydantic
 
@@ -29,6 +29,12 @@ class Offer(Form):
     email: str | None = None
     phone: str | None = None
     duration: int | None = pydantic.Field(default=None, ge=1, le=1440)
+
+    @pydantic.model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if int(self.type) == 0 and not (self.uid or self.username or self.email or self.phone):
+            raise ValueError("uid, username, email or phone is needed")
+        return self
 
 
 class Listed(Page):
@@ -156,14 +162,12 @@ def offer(call: Call) -> Any:
 
 
 def _guest(form: Offer, side: AppSide) -> User:
-    for kind in ("uid", "username", "email", "phone"):
-        value = getattr(form, kind)
-        if value:
-            user = side.accounts.by(kind, value)
-            if user is None:
-                raise ApiError(Code.GUEST_NOT_FOUND)
-            return user
-    raise ApiError(Code.FORM_INVALID, "uid, username, email or phone is needed")
+    names = (("uid", form.uid), ("username", form.username), ("email", form.email), ("phone", form.phone))
+    kind, value = next((kind, value) for kind, value in names if value)
+    user = side.accounts.by(kind, value)
+    if user is None:
+        raise ApiError(Code.GUEST_NOT_FOUND)
+    return user
 
 
 def list_sharing(call: Call) -> Any:

@@ -48,7 +48,7 @@ class Login(Form):
     """Body of ``POST /app/login``."""
 
     username: Text
-    password: Text
+    password: Annotated[str, pydantic.StringConstraints(min_length=1)]
     lang: str | None = None
 
 
@@ -230,13 +230,20 @@ def change_user(call: Call, form: Change) -> dict[str, str]:
     changes = _changes(call, form)
     if not changes:
         raise ApiError(Code.FORM_INVALID, "nothing to change is named")
-    if all(key != "password" and getattr(user, key) == value for key, value in changes.items()):
+    if all(_is_so(call, key, value) for key, value in changes.items()):
         raise ApiError(Code.RESERVED, "every value is as it was")
     accounts.update(user.uid, **changes)
     if form.new_pwd:
         accounts.revoke(user.uid, keep=call.token)
     when = dt.datetime.fromtimestamp(call.side.now(), dt.UTC)
     return {"updatedAt": when.strftime("%Y-%m-%dT%H:%M:%S.%f")}
+
+
+def _is_so(call: Call, name: str, value: str | None) -> bool:
+    """The user's member has this value."""
+    if name == "password":
+        return call.side.accounts.has_password(call.user, value or "")
+    return bool(getattr(call.user, name) == value)
 
 
 def _changes(call: Call, form: Change) -> dict[str, str | None]:
@@ -246,8 +253,6 @@ def _changes(call: Call, form: Change) -> dict[str, str | None]:
             raise ApiError(Code.FORM_INVALID, "old_pwd and new_pwd are needed")
         call.side.accounts.check_own_password(user, form.old_pwd)
         changes["password"] = form.new_pwd
-    if form.phone:
-        call.side.outbox.use_code(form.phone, form.code or "")
     for name in ("username", "email", "phone"):
         value = getattr(form, name)
         if value:
@@ -258,6 +263,8 @@ def _changes(call: Call, form: Change) -> dict[str, str | None]:
         if not form.password:
             raise ApiError(Code.FORM_INVALID, "password: an anonymous user gets one with the name")
         changes["password"] = form.password
+    if form.phone:
+        call.side.outbox.use_code(form.phone, form.code or "")
     changes |= {name: getattr(form, name) for name in PROFILE if name in form.model_fields_set}
     return {name: value for name, value in changes.items() if value is not None}
 
