@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -10,11 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support_apps import app_cloud, bind, person, register
 
-from sim.cloud.aggregate import UNITS, Unit, aggregate
+from sim.cloud.aggregate import UNITS, Aggregator, Buckets, Unit
 
 
 def at(text: str) -> float:
     return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC).timestamp()
+
+
+def aggregate(
+    reports: Iterable[tuple[float, Mapping[str, float]]], aggregator: Aggregator, unit: Unit
+) -> list[tuple[float, dict[str, int | float]]]:
+    buckets = Buckets(aggregator, unit)
+    for when, numbers in reports:
+        buckets.add(when, numbers)
+    return buckets.results()
 
 
 REPORTS = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 from support_apps import (
     LAMP,
     MAC,
@@ -17,15 +19,20 @@ from support_apps import (
     app_cloud,
     bind,
     person,
+    product_of,
     raw_device,
     register,
     signature,
 )
-from support_cloud_mqtt import PASSCODE
+from support_cloud_mqtt import PASSCODE, until
 
 from gizserial.io.products import load_product
+from gizserial.m2m.frames import ACK
+from gizserial.p0 import Action
 from sim.cloud.app import EmbeddedCloud
 from sim.cloud.errors import StoreError
+from sim.cloud.openapi.aggregation import Aggregated, aggregated
+from sim.cloud.openapi.calls import Call
 from sim.cloud.products import CloudProduct, Credential
 
 PK = "0123456789abcdef0123456789abcdef"
@@ -227,3 +234,47 @@ async def test_a_request_as_to_a_proxy(cloud: EmbeddedCloud) -> None:
         assert answer.json() == {"status": {"version": "2.15.1"}}
         answer = await client.get("http://euapi.gizwits.com/app/bindings/?limit=1")
         assert answer.json()["error_code"] == 9003
+
+
+# --- data (§8, §16)
+
+
+async def test_an_answer_with_data_counts_as_a_report(
+    cloud: EmbeddedCloud, user: Person, device: RawDevice
+) -> None:
+    """§8.3: ``updated_at`` is 0 only while ``attr`` is empty."""
+    did = device.device.did
+    raw = {"temp": device.product.point("temp").raw(20)}
+    read_reply = bytes([Action.READ_REPLY]) + device.p0.report(raw)[1:]
+    device.send(read_reply, ACK, 5, "usr1")
+    await until(lambda: bool(cloud.side.device(did).state))
+    shown = await user.ok("GET", f"/app/devdata/{did}/latest")
+    assert shown["attr"]["temp"] == 20
+    assert shown["updated_at"] > 0
+
+
+async def test_a_long_history_holds_nobody_up(cloud: EmbeddedCloud, user: Person) -> None:
+    """§16: the loop turns while much is added up; reports of one moment all count."""
+    device = register(cloud)
+    bind(cloud, user.uid, device)
+    raw = product_of(cloud).point("temp").raw(1)
+    start = cloud.side.now() - 3600
+    with cloud.store.database.transaction():
+        for number in range(1201):
+            cloud.side.history.data(device.did, start + number // 700, {"temp": raw})
+    turns = 0
+
+    async def spin() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    spinning = asyncio.create_task(spin())
+    call = Call(cloud.side, Request({"type": "http", "path_params": {"did": device.did}}))
+    call._user = cloud.side.accounts.user(user.uid)
+    call._query = Aggregated(start_ts=0, attrs="temp", aggregator="sum", unit="MONTHS")
+    found = await aggregated(call)
+    assert turns >= 2
+    spinning.cancel()
+    assert sum(bucket["attrs"]["temp"] for bucket in found["data"]) == 1201

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Final, Literal, get_args
 
@@ -12,33 +13,46 @@ Unit = Literal["HOURS", "DAYS", "WEEKS", "MONTHS"]
 AGGREGATORS: Final[tuple[Aggregator, ...]] = get_args(Aggregator)
 UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
 
-_COMPUTE: Final[Mapping[Aggregator, Callable[[Sequence[Fraction]], Fraction]]] = {
-    "sum": lambda values: sum(values, Fraction(0)),
-    "avg": lambda values: sum(values, Fraction(0)) / len(values),
+_COMPUTE: Final[Mapping[Aggregator, Callable[[Fraction, Fraction], Fraction]]] = {
+    "sum": operator.add,
+    "avg": operator.add,
     "max": max,
     "min": min,
 }
 
 
-def aggregate(
-    reports: Iterable[tuple[float, Mapping[str, int | float]]], aggregator: Aggregator, unit: Unit
-) -> list[tuple[float, dict[str, int | float]]]:
-    """Begin of each bucket that has values (Unix seconds, UTC), with one number for each name in it.
+class Buckets:
+    """Numbers by bucket; only what the result needs is kept of them."""
 
-    :param reports: Unix seconds and the numbers that were reported then, in any order.
-    """
-    buckets: dict[dt.datetime, dict[str, list[Fraction]]] = {}
-    for at, numbers in reports:
-        bucket = buckets.setdefault(_begin(at, unit), {})
+    def __init__(self, aggregator: Aggregator, unit: Unit) -> None:
+        self._aggregator, self._unit = aggregator, unit
+        self._buckets: dict[dt.datetime, dict[str, tuple[int, Fraction]]] = {}
+
+    def add(self, at: float, numbers: Mapping[str, int | float]) -> None:
+        """Numbers that were reported then (Unix seconds), in any order."""
+        if not numbers:
+            return
+        bucket = self._buckets.setdefault(_begin(at, self._unit), {})
+        compute = _COMPUTE[self._aggregator]
         for name, number in numbers.items():
             # The text of a float is what was meant: 0.1 and not the binary number beside it.
-            bucket.setdefault(name, []).append(Fraction(str(number)))
-    compute = _COMPUTE[aggregator]
-    return [
-        (begin.timestamp(), {name: _number(compute(values)) for name, values in found.items()})
-        for begin, found in sorted(buckets.items())
-        if found
-    ]
+            value = Fraction(str(number))
+            known = bucket.get(name)
+            bucket[name] = (1, value) if known is None else (known[0] + 1, compute(known[1], value))
+
+    def results(self) -> list[tuple[float, dict[str, int | float]]]:
+        """Begin of each bucket that has values (Unix seconds, UTC), with one number for each name in it."""
+        is_average = self._aggregator == "avg"
+        return [
+            (
+                begin.timestamp(),
+                {
+                    name: _number(value / count if is_average else value)
+                    for name, (count, value) in found.items()
+                },
+            )
+            for begin, found in sorted(self._buckets.items())
+        ]
 
 
 def _begin(at: float, unit: Unit) -> dt.datetime:

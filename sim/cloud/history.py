@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from sim.cloud.database import Database
@@ -14,6 +14,8 @@ RETENTION: Final = 7 * 86400.0
 """Seconds that history is kept: raw data can be asked for so long (§8.4)."""
 MAX_ROWS: Final = 1_000_000
 """Rows of each table; the oldest go first."""
+_LAST: Final = 2**63 - 1
+"""After every row of its time."""
 _PRUNE_EVERY: Final = 5_000
 """Rows written between two looks at the limits."""
 
@@ -130,6 +132,25 @@ class History:
             (*values, limit, skip),
         )
         return int(total[0]) if total else 0, [(row[0], read_state(row[1])) for row in rows]
+
+    def chunks(
+        self, did: str, *, after: float, until: float, size: int = 500
+    ) -> Iterator[list[tuple[float, dict[str, int | bytes]]]]:
+        """Every report with after < t ≤ until, the oldest first, so many at a time.
+
+        Whoever asks may wait between two of them: history may be long, and others want the loop.
+        """
+        at, number = after, _LAST
+        while True:
+            rows = self._database.all(
+                "SELECT at, number, state FROM data WHERE did = ? AND (at, number) > (?, ?) AND at <= ?"
+                " ORDER BY at, number LIMIT ?",
+                (did, at, number, until, size),
+            )
+            if not rows:
+                return
+            at, number = rows[-1][:2]
+            yield [(row[0], read_state(row[2])) for row in rows]
 
     def prune(self, now: float) -> None:
         """Drop what is too old or too much."""

@@ -61,6 +61,8 @@ class Recorder:
             self._packet(event, "dev2app", event.packet)
             if event.p0:
                 answers = event.sn if event.client == CLIENT else None
+                if event.p0[0] in _DATA:  # a report too, for all who look at the last one
+                    self._hub.keep(lambda: self._store.save_report(event.did, event.p0, event.at))
                 self._understand(event.did, event.at, event.p0, event.packet, answers=answers)
         elif isinstance(event, Request):
             self._packet(event, "app2dev", event.packet, origin=event.origin)

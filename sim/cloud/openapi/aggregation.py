@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 import pydantic
 
 from gizserial.product import DataType, Product
-from sim.cloud.aggregate import AGGREGATORS, UNITS, aggregate
+from sim.cloud.aggregate import AGGREGATORS, UNITS, Buckets
 from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app_side import AppSide
 from sim.cloud.openapi.calls import Call, Calls, Form
@@ -47,7 +48,7 @@ def aggregation_calls(side: AppSide) -> Calls:
     return calls
 
 
-def aggregated(call: Call) -> Any:
+async def aggregated(call: Call) -> Any:
     """Sum, average, maximum or minimum of numbers, by hour, day, week or month (UTC)."""
     device, _ = call.side.bound(call.user, call.path("did"))
     query = call.query(Aggregated)
@@ -56,11 +57,12 @@ def aggregated(call: Call) -> Any:
     if product is None or not names or not all(_is_number(product, name) for name in names):
         raise ApiError(Code.ATTR_INVALID, "attrs: names of numeric data points")
     end = call.side.now() if query.end_ts is None else query.end_ts / 1000
-    _, reports = call.side.history.reports(device.did, after=query.start_ts / 1000, until=end)
-    numbers = [
-        (at, {name: value for name, value in http_values(product, raw).items() if name in names})
-        for at, raw in reports
-    ]
+    buckets = Buckets(query.aggregator, query.unit)
+    for reports in call.side.history.chunks(device.did, after=query.start_ts / 1000, until=end):
+        for at, raw in reports:
+            wanted = {name: raw[name] for name in names if name in raw}
+            buckets.add(at, http_values(product, wanted))
+        await asyncio.sleep(0)
     return {
         "query": {
             "aggregator": query.aggregator,
@@ -77,7 +79,7 @@ def aggregated(call: Call) -> Any:
                 "product_key": device.product_key,
                 "attrs": attrs,
             }
-            for begin, attrs in aggregate(numbers, query.aggregator, query.unit)
+            for begin, attrs in buckets.results()
         ],
     }
 

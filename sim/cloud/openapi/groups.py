@@ -164,8 +164,9 @@ def remove_devices(call: Call) -> Any:
     group = _group(call)
     success: list[str] = []
     failed: list[str] = []
-    for did in call.body(Dids).dids:
-        (success if call.side.groups.remove(group.id, did) else failed).append(did)
+    with call.side.store.database.transaction():  # one wait for the disk, not one for each
+        for did in call.body(Dids).dids:
+            (success if call.side.groups.remove(group.id, did) else failed).append(did)
     return {"success": success, "failed": failed}
 
 
