@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import Request
 from support_apps import (
+    APPID,
     LAMP,
     MAC,
     PRODUCT_SECRET,
@@ -61,6 +62,13 @@ async def device(cloud: EmbeddedCloud) -> AsyncIterator[RawDevice]:
 async def user(cloud: EmbeddedCloud) -> AsyncIterator[Person]:
     async with person(cloud) as somebody:
         yield somebody
+
+
+async def enterprise(user: Person) -> None:
+    """Let somebody use the Enterprise API."""
+    body = {"enterprise_id": "ent", "enterprise_secret": "hidden", "product_secret": PRODUCT_SECRET}
+    granted = await user.ok("POST", f"{V1}/access_token", body, status=201)
+    user.http.headers["Authorization"] = f"token {granted['token']}"
 
 
 # --- bodies
@@ -278,3 +286,36 @@ async def test_a_long_history_holds_nobody_up(cloud: EmbeddedCloud, user: Person
     assert turns >= 2
     spinning.cancel()
     assert sum(bucket["attrs"]["temp"] for bucket in found["data"]) == 1201
+
+
+async def test_enterprise_bindings_by_lists(cloud: EmbeddedCloud, user: Person, device: RawDevice) -> None:
+    """§19: by did or mac lists; the documentation calls them ``dids``."""
+    await enterprise(user)
+    did, body = device.device.did, {"appid": APPID, "uid": user.uid}
+    for named in ({"dids": [did]}, {"did": [did]}, {"mac": [MAC.upper()]}, {"dids": did}, {"macs": [MAC]}):
+        (shown,) = named.values()
+        shown = shown if isinstance(shown, list) else [shown]
+        for method in ("POST", "DELETE"):
+            found = await user.ok(method, f"{V1}/devices/bindings", {**body, **named})
+            assert found == {"success": shown, "failed": []}
+    await user.refused(5002, "POST", f"{V1}/devices/bindings", body)
+
+
+async def test_enterprise_history_is_of_two_days_by_default(
+    cloud: EmbeddedCloud, user: Person, device: RawDevice
+) -> None:
+    await enterprise(user)
+    did = device.device.did
+    device.report(power=True)
+    await until(lambda: bool(cloud.side.device(did).state))
+    for kind, span in (("online", {}), ("cmd", {}), ("data", {"start_ts": int(cloud.side.now()) - 60})):
+        page = await user.ok("GET", f"{V1}/devices/{did}/{kind}", **span)
+        assert page["objects"], kind
+
+
+async def test_enterprise_search_shows_the_newest_first(cloud: EmbeddedCloud, user: Person) -> None:
+    """§5, style B."""
+    await enterprise(user)
+    dids = [register(cloud, f"{number:012x}").did for number in range(3)]
+    page = await user.ok("GET", f"{V1}/devices/search")
+    assert [shown["did"] for shown in page["objects"]] == dids[::-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import pydantic
 
@@ -68,10 +68,10 @@ class Search(Page):
 
 
 class Span(Page):
-    """Query of history: Unix seconds."""
+    """Query of history: Unix seconds; the last two days, unless it says otherwise."""
 
-    start_ts: int
-    end_ts: int
+    start_ts: int | None = None
+    end_ts: int | None = None
     sort: Literal["asc", "desc"] = "desc"
 
 
@@ -83,11 +83,34 @@ class Wanted(Form):
 
 
 class Bindings(Form):
-    """Body of ``…/devices/bindings``."""
+    """Body of ``…/devices/bindings``: lists of dids or macs, under any of the names that are in use."""
 
     appid: str
     uid: str
-    devices: list[Wanted] = pydantic.Field(min_length=1, max_length=1000)
+    devices: list[Wanted] = pydantic.Field(default=[], max_length=1000)
+    dids: list[str] = pydantic.Field(
+        default=[], max_length=1000, validation_alias=pydantic.AliasChoices("dids", "did")
+    )
+    macs: list[str] = pydantic.Field(
+        default=[], max_length=1000, validation_alias=pydantic.AliasChoices("macs", "mac")
+    )
+
+    @pydantic.field_validator("dids", "macs", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @pydantic.model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.wanted:
+            raise ValueError("dids or macs are needed")
+        return self
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """Every device that is named."""
+        dids, macs = (Wanted(did=did) for did in self.dids), (Wanted(mac=mac) for mac in self.macs)
+        return [*self.devices, *dids, *macs]
 
 
 def enterprise_calls(side: AppSide) -> Calls:
@@ -215,7 +238,7 @@ def search(call: Call, product: CloudProduct) -> Any:
     """Devices of the product that fit."""
     query, side = call.query(Search), call.side
     found = []
-    for device in side.store.devices():
+    for device in reversed(side.store.devices()):  # the newest first (§5)
         if device.product_key != product.product_key or (device.disabled and not query.show_disabled):
             continue
         shown = _found(side, device, product)
@@ -282,9 +305,9 @@ def control(call: Call, product: CloudProduct) -> Any:
 
 def connections(call: Call, product: CloudProduct) -> Any:
     """When a device came on line and went off line."""
-    device, query = _of_product(call, product), _span(call)
+    device, query, (start, end) = _of_product(call, product), call.query(Span), _span(call)
     _, entries = call.side.history.packets(
-        device.did, CONNECTIONS, after=query.start_ts, until=query.end_ts, limit=-1, newest_first=False
+        device.did, CONNECTIONS, after=start, until=end, limit=-1, newest_first=False
     )
     shown: list[dict[str, Any]] = []
     since: float | None = None
@@ -319,12 +342,12 @@ def _offline_reason(text: str) -> str:
 
 def packets(call: Call, product: CloudProduct) -> Any:
     """What was sent to a device, and what it sent."""
-    device, query = _of_product(call, product), _span(call)
+    device, query, (start, end) = _of_product(call, product), call.query(Span), _span(call)
     total, entries = call.side.history.packets(
         device.did,
         PACKETS,
-        after=query.start_ts,
-        until=query.end_ts,
+        after=start,
+        until=end,
         skip=query.start,
         limit=query.size,
         newest_first=query.sort == "desc",
@@ -338,18 +361,18 @@ def packets(call: Call, product: CloudProduct) -> Any:
 
 def reports(call: Call, product: CloudProduct) -> Any:
     """What a device reported."""
-    device, query = _of_product(call, product), _span(call)
+    device, query, (start, end) = _of_product(call, product), call.query(Span), _span(call)
     if product.product is None:
         raise EnterpriseError(5402)
     total, rows = call.side.history.reports(
         device.did,
-        after=query.start_ts,
-        until=query.end_ts,
+        after=start,
+        until=end,
         skip=query.start,
         limit=query.size,
         newest_first=query.sort == "desc",
     )
-    shown = [{"ts": at, "attrs": http_values(product.product, raw)} for at, raw in rows]
+    shown = [{"ts": int(at), "attrs": http_values(product.product, raw)} for at, raw in rows]
     return style_b(call.request, query, shown, total=total)
 
 
@@ -368,16 +391,17 @@ def unbind(call: Call, product: CloudProduct) -> Any:
 def _each(call: Call, product: CloudProduct, act: Callable[[Device], bool]) -> Any:
     success: list[str] = []
     failed: list[str] = []
-    for wanted in call.body(Bindings).devices:
-        store = call.side.store
-        device = store.device(wanted.did) if wanted.did else None
-        if device is None and wanted.mac:
-            device = store.by_mac(product.product_key, wanted.mac)
-        try:
-            done = device is not None and device.product_key == product.product_key and act(device)
-        except ApiError:
-            done = False
-        (success if done else failed).append(wanted.did or wanted.mac or "")
+    store = call.side.store
+    with store.database.transaction():  # one wait for the disk, not one for each
+        for wanted in call.body(Bindings).wanted:
+            device = store.device(wanted.did) if wanted.did else None
+            if device is None and wanted.mac:
+                device = store.by_mac(product.product_key, wanted.mac)
+            try:
+                done = device is not None and device.product_key == product.product_key and act(device)
+            except ApiError:
+                done = False
+            (success if done else failed).append(wanted.did or wanted.mac or "")
     return {"success": success, "failed": failed}
 
 
@@ -412,8 +436,13 @@ def _of_product(call: Call, product: CloudProduct) -> Device:
     return device
 
 
-def _span(call: Call) -> Span:
-    query = call.query(Span)
-    if not 0 <= query.end_ts - query.start_ts <= MAX_SPAN or abs(query.end_ts) > 2**53:
+def _span(call: Call) -> tuple[int, int]:
+    query, now = call.query(Span), int(call.side.now()) + 1  # the second that has begun is in it
+    if query.end_ts is None:
+        end = now if query.start_ts is None else min(now, query.start_ts + MAX_SPAN)
+    else:
+        end = query.end_ts
+    start = end - MAX_SPAN if query.start_ts is None else query.start_ts
+    if not 0 <= end - start <= MAX_SPAN or abs(end) > 2**53:
         raise EnterpriseError(5002, "end_ts: at most 2 days after start_ts")
-    return query
+    return start, end
