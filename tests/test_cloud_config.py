@@ -95,7 +95,7 @@ def test_the_commented_example_shows_every_member() -> None:
     assert settings.options["token_time"] == 7 * 86400.0
     assert set(yaml.safe_load(text)["settings"]) == {
         *("token_days", "history_days", "accept_any_appid", "strict_products", "strict_raw"),
-        *("ws_bool_as_int", "names"),
+        *("ws_bool_as_int", "names", "fixed_code", "strong_passwords"),
     }
     assert settings.products[0].secret != PRODUCT_SECRET
 

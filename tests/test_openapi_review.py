@@ -319,3 +319,21 @@ async def test_enterprise_search_shows_the_newest_first(cloud: EmbeddedCloud, us
     dids = [register(cloud, f"{number:012x}").did for number in range(3)]
     page = await user.ok("GET", f"{V1}/devices/search")
     assert [shown["did"] for shown in page["objects"]] == dids[::-1]
+
+
+async def test_the_fixed_code_is_a_setting() -> None:
+    """§6.7: the fixed value (configurable) always matches."""
+    async with app_cloud(fixed_code="777") as cloud, person(cloud) as user:
+        body = {"phone": "13800000000", "password": "secret"}
+        await user.refused(9010, "PUT", "/app/users", {**body, "code": "123456"})
+        await user.ok("PUT", "/app/users", {**body, "code": "777"})
+
+
+async def test_strong_passwords_are_a_setting() -> None:
+    """R4: 8 characters or more, of three kinds; off unless it is wanted."""
+    async with app_cloud(strong_passwords=True) as cloud, person(cloud) as user:
+        for weak in ("Aa1-", "abcdefgh1", "ABCDEFGHI"):
+            await user.refused(9015, "POST", "/app/users", {"username": "u", "password": weak})
+            await user.refused(9015, "PUT", "/app/users", {"email": "a@b.example", "password": weak})
+        await user.ok("PUT", "/app/users", {"username": "u", "password": "Abcdefg1"})
+        await user.refused(9015, "PUT", "/app/users", {"old_pwd": "Abcdefg1", "new_pwd": "weak"})

@@ -75,7 +75,7 @@ class AppSide:
         )
         self.bindings: Final = Bindings(database, now=now, told=hub.tell)
         self.history: Final = History(database, retention=config.history_time)
-        self.outbox: Final = Outbox(database, now=now)
+        self.outbox: Final = Outbox(database, now=now, fixed_code=config.fixed_code)
         self.groups: Final = Groups(database, now=now)
         self.messages: Final = Messages(database, now=now)
         self.sharings: Final = Sharings(database, self.bindings, self.messages, now=now)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from sim.cloud.errors import AddressError
+from sim.cloud.outbox import FIXED_CODE
 from sim.cloud.pacing import Pace
 from sim.cloud.products import CloudProduct
 
@@ -146,6 +147,10 @@ class CloudConfig:
     """Seconds that packets and data points of devices are kept."""
     accept_any_appid: bool = False
     """Register an unknown appid when it is first used (open-api.md R14)."""
+    fixed_code: str = FIXED_CODE
+    """SMS code that always matches (open-api.md §6.7)."""
+    strong_passwords: bool = False
+    """Apps set passwords of 8 characters or more, of three kinds (open-api.md R4)."""
     strict_raw: bool = False
     """``c2s_raw`` takes whole packets only (websocket-api.md §8.1)."""
     ws_bool_as_int: bool = False

@@ -32,8 +32,8 @@ _KINDS: Final[tuple[Literal["username", "email", "phone"], ...]] = ("username", 
 _USER: Final = (*_KINDS, "password", "bind")
 _BIND: Final = ("product_key", "mac", "remark", "dev_alias")
 _SETTINGS: Final = (
-    "token_days", "history_days", "accept_any_appid", "strict_products", "strict_raw", "ws_bool_as_int",
-    "names",
+    "token_days", "history_days", "accept_any_appid", "fixed_code", "strong_passwords", "strict_products",
+    "strict_raw", "ws_bool_as_int", "names",
 )  # fmt: skip
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _NULL: Final = "tag:yaml.org,2002:null"
@@ -189,12 +189,20 @@ class _File:
         members = self._members(top["settings"], _SETTINGS)
         options: dict[str, Any] = {
             name: self._truth(members, name)
-            for name in ("accept_any_appid", "strict_products", "strict_raw", "ws_bool_as_int")
+            for name in (
+                "accept_any_appid",
+                "strong_passwords",
+                "strict_products",
+                "strict_raw",
+                "ws_bool_as_int",
+            )
             if name in members
         }
         for name, member in (("token_days", "token_time"), ("history_days", "history_time")):
             if name in members:
                 options[member] = self._days(members[name], name)
+        if "fixed_code" in members:
+            options["fixed_code"] = self._word(members["fixed_code"], "fixed_code", 32)
         if "names" in members:
             options["names"] = self._listed(members, "names", lambda item: self._word(item, "a name"))
         return options

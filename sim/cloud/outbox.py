@@ -53,12 +53,10 @@ class Outbox:
     """The outbox and the codes in it.
 
     :param now: Unix seconds.
-    :param fixed_code: Matches always; None: only codes of the outbox do.
+    :param fixed_code: Matches always.
     """
 
-    def __init__(
-        self, database: Database, *, now: Callable[[], float], fixed_code: str | None = FIXED_CODE
-    ) -> None:
+    def __init__(self, database: Database, *, now: Callable[[], float], fixed_code: str = FIXED_CODE) -> None:
         database.create(_TABLES)
         self._database, self._now, self._fixed = database, now, fixed_code
 
@@ -92,7 +90,7 @@ class Outbox:
 
         :raises ApiError: 9010 it does not match, 9009 it has expired.
         """
-        if self._fixed is not None and hmac.compare_digest(code.encode(), self._fixed.encode()):
+        if hmac.compare_digest(code.encode(), self._fixed.encode()):
             return
         row = self._database.one("SELECT expires FROM code WHERE target = ? AND code = ?", (phone, code))
         if row is None:

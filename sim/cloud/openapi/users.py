@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -188,6 +189,7 @@ def _created(form: NewUser, appid: str, side: AppSide) -> User:
     accounts = side.accounts
     if form.phone_id:
         return accounts.anonymous(appid, _word(form.phone_id, "phone_id"), lang=form.lang)
+    _check_strength(side, form.password)
     if form.phone and form.password and form.code:
         side.outbox.use_code(form.phone, form.code)
         return accounts.create("phone", _word(form.phone, "phone"), form.password, lang=form.lang)
@@ -202,6 +204,16 @@ def _created(form: NewUser, appid: str, side: AppSide) -> User:
         Code.FORM_INVALID,
         "phone_id, phone with password and code, email or username with password, or authData is needed",
     )
+
+
+def _check_strength(side: AppSide, password: str | None) -> None:
+    """R4: 8 characters or more, of three kinds among small and capital letters, digits, and others."""
+    if not side.config.strong_passwords or not password:
+        return
+    tests: tuple[Callable[[str], bool], ...] = (str.islower, str.isupper, str.isdigit)
+    kinds = {next((number for number, test in enumerate(tests) if test(one)), -1) for one in password}
+    if len(password) < 8 or len(kinds) < 3:
+        raise ApiError(Code.FORM_INVALID, "password: 8 characters or more, of three kinds (a, A, 1, other)")
 
 
 def _word(text: str, name: str) -> str:
@@ -251,6 +263,7 @@ def _changes(call: Call, form: Change) -> dict[str, str | None]:
     if form.new_pwd or form.old_pwd:
         if not form.new_pwd or not form.old_pwd:
             raise ApiError(Code.FORM_INVALID, "old_pwd and new_pwd are needed")
+        _check_strength(call.side, form.new_pwd)
         call.side.accounts.check_own_password(user, form.old_pwd)
         changes["password"] = form.new_pwd
     for name in ("username", "email", "phone"):
@@ -262,6 +275,7 @@ def _changes(call: Call, form: Change) -> dict[str, str | None]:
     if user.is_anonymous and any(changes.get(name) for name in ("username", "email", "phone")):
         if not form.password:
             raise ApiError(Code.FORM_INVALID, "password: an anonymous user gets one with the name")
+        _check_strength(call.side, form.password)
         changes["password"] = form.password
     if form.phone:
         call.side.outbox.use_code(form.phone, form.code or "")
@@ -310,6 +324,7 @@ def reset_password(call: Call) -> Any:
         return {}
     if not (form.phone and form.code and form.new_pwd):
         raise ApiError(Code.FORM_INVALID, "email, or phone with code and new_pwd is needed")
+    _check_strength(call.side, form.new_pwd)
     user = accounts.by("phone", form.phone)
     if user is None:
         raise ApiError(Code.USER_UNKNOWN)
