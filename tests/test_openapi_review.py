@@ -337,3 +337,19 @@ async def test_strong_passwords_are_a_setting() -> None:
             await user.refused(9015, "PUT", "/app/users", {"email": "a@b.example", "password": weak})
         await user.ok("PUT", "/app/users", {"username": "u", "password": "Abcdefg1"})
         await user.refused(9015, "PUT", "/app/users", {"old_pwd": "Abcdefg1", "new_pwd": "weak"})
+
+
+@pytest.mark.parametrize("path", ["/summary", "/devices/report/rt", "/users/search", "/fault/report/devices"])
+async def test_enterprise_reports_are_not_made(user: Person, path: str) -> None:
+    """§19: reports and user search, 404/5014."""
+    await user.refused(5009, "GET", f"{V1}{path}")
+    await enterprise(user)
+    await user.refused(5014, "GET", f"{V1}{path}", status=404)
+
+
+@pytest.mark.parametrize("text", ["abc", "1.0", "1_0", "", "0x10", "\u0661"])
+async def test_pages_are_of_integers(user: Person, text: str) -> None:
+    """§5."""
+    await user.refused(9015, "GET", "/app/bindings", status=400, limit=text)
+    await user.refused(9015, "GET", "/app/messages", status=400, skip=text)
+    assert await user.ok("GET", "/app/bindings", limit="-1", skip="-1") == {"devices": []}

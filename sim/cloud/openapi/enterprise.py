@@ -32,6 +32,23 @@ RATE_LIMIT: Final = {
 MAX_SPAN: Final = 2 * 86400
 _TOKEN_ERRORS: Final = (5009, 5010, 5011, 5015)
 _DEVICE_ERRORS: Final = (5301, 5302)
+_REPORTS: Final = (
+    "/devices/report/activation",
+    "/devices/locations",
+    "/summary",
+    "/incr_devices",
+    "/active_devices",
+    "/devices/report/liveness/history",
+    "/devices/report/rt",
+    "/fault/report/devices",
+    "/alert/report/devices",
+    "/fault/report/events",
+    "/alert/report/events",
+    "/users/search",
+    "/users/report/new",
+    "/users/report/total",
+)
+"""Statistics that the real service makes once a day; here nobody does."""
 _AS_ENTERPRISE: Final = {
     Code.FORM_INVALID: 5002,
     Code.DEVICE_DISABLED: 5304,
@@ -172,6 +189,8 @@ def enterprise_calls(side: AppSide) -> Calls:
     add("GET", "/devices/{did}/data", reports, *_DEVICE_ERRORS, 5402, query=Span)
     add("POST", "/devices/bindings", bind, 5016, 5017, body=Bindings)
     add("DELETE", "/devices/bindings", unbind, 5016, 5017, body=Bindings)
+    for path in _REPORTS:
+        add("GET", path, report, 5014, status=404)
     return calls
 
 
@@ -403,6 +422,11 @@ def _each(call: Call, product: CloudProduct, act: Callable[[Device], bool]) -> A
                 done = False
             (success if done else failed).append(wanted.did or wanted.mac or "")
     return {"success": success, "failed": failed}
+
+
+def report(_call: Call, _product: CloudProduct) -> Any:
+    """Statistics: there are none yet, as on the day when a product is new."""
+    raise EnterpriseError(5014)
 
 
 # --- what they share
