@@ -353,3 +353,20 @@ async def test_pages_are_of_integers(user: Person, text: str) -> None:
     await user.refused(9015, "GET", "/app/bindings", status=400, limit=text)
     await user.refused(9015, "GET", "/app/messages", status=400, skip=text)
     assert await user.ok("GET", "/app/bindings", limit="-1", skip="-1") == {"devices": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"username": "bench", "password": "secret"}, 200),
+        ({"phone": "13800000000", "password": "secret", "code": "123456"}, 200),
+        ({"email": "a@b.example", "password": "secret"}, 201),
+        ({"authData": {"src": "qq", "uid": "1", "token": "t"}, "password": "secret"}, 201),
+        ({"phone_id": "another", "password": "secret"}, 201),
+    ],
+)
+async def test_what_converts_an_anonymous_user(user: Person, body: Any, status: int) -> None:
+    """§6.1, R16: only user name or phone with password; everything else makes a user as ever."""
+    answer = await user.ok("POST", "/app/users", body, status=status)
+    assert set(answer) == ({"updatedAt"} if status == 200 else {"uid", "token", "expire_at"})
+    assert (await user.ok("GET", "/app/users"))["is_anonymous"] is (status == 201)

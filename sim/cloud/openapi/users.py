@@ -44,6 +44,13 @@ class NewUser(Form):
     token: str | None = None
     lang: str | None = None
 
+    @property
+    def converts(self) -> bool:
+        """With the token of an anonymous user it gives him a name or a phone number (R16)."""
+        if self.phone_id or not self.password:
+            return False
+        return bool((self.phone and self.code) or (self.username and not self.email))
+
 
 class Login(Form):
     """Body of ``POST /app/login``."""
@@ -179,8 +186,8 @@ def create(call: Call) -> Any:
     """
     form = call.body(NewUser)
     user = call.known_user
-    if user is not None and user.is_anonymous and form.password and not form.phone_id:
-        wanted = form.model_dump(include={"username", "email", "phone", "password", "code", "lang"})
+    if user is not None and user.is_anonymous and form.converts:
+        wanted = form.model_dump(include={"username", "phone", "password", "code", "lang"})
         return Answer(change_user(call, Change(**wanted)), 200)
     return _granted(call, _created(form, call.app.appid, call.side))
 
