@@ -159,3 +159,43 @@ async def test_bindings(cloud: EmbeddedCloud, user: Person, device: RawDevice) -
         }
     await user.refused(5016, "POST", f"{BASE}/devices/bindings", {**body, "appid": "x"}, status=404)
     await user.refused(5017, "POST", f"{BASE}/devices/bindings", {**body, "uid": "x"}, status=404)
+
+
+async def test_device_groups(cloud: EmbeddedCloud, user: Person) -> None:
+    """A tree with one root; a device is in one group; only an empty group can be deleted."""
+    for number in range(2):
+        cloud.store.register(PK, f"{number:012x}", PASSCODE, is_reset=False, now=time.time())
+    first, second = "0" * 12, "0" * 11 + "1"
+    path = f"{BASE}/device_groups"
+    assert await user.ok("GET", path) == {}
+    await user.refused(5202, "POST", path, {"parent_gid": "none"}, status=404)
+    root = (await user.ok("POST", path, {}, status=201))["gid"]
+    await user.refused(5203, "POST", path, {"parent_gid": None}, status=400)
+    child = (await user.ok("POST", path, {"parent_gid": root}, status=201))["gid"]
+    assert await user.ok("GET", path) == {root: {child: ""}}
+
+    assign = {"action": "assign", "macs": [first, "none"], "reassign": False}
+    assert await user.ok("PUT", f"{path}/{child}", assign) == {"success": [first], "failed": ["none"]}
+    assert await user.ok("GET", f"{path}/{child}") == {"macs": [first]}
+    assign = {"action": "assign", "macs": [first, second], "reassign": 0}
+    assert await user.ok("PUT", f"{path}/{root}", assign) == {"success": [second], "failed": [first]}
+    assert (await user.ok("PUT", f"{path}/{root}", {**assign, "reassign": True}))["failed"] == []
+    assert await user.ok("GET", f"{path}/{root}") == {"macs": [second, first]}
+    assert await user.ok("GET", f"{path}/{child}") == {"macs": []}
+
+    await user.refused(5204, "DELETE", f"{path}/{root}", status=400)
+    assert await user.ok("DELETE", f"{path}/{child}") == {}
+    await user.refused(5205, "DELETE", f"{path}/{root}", status=400)
+    out = {"action": "unassign", "macs": [first, second, "none"]}
+    assert (await user.ok("PUT", f"{path}/{root}", out))["failed"] == ["none"]
+    assert await user.ok("DELETE", f"{path}/{root}") == {}
+    await user.refused(5206, "GET", f"{path}/{root}", status=404)
+    await user.refused(5002, "PUT", f"{path}/{root}", {"action": "other", "macs": [first]}, status=400)
+
+
+async def test_device_groups_of_another_product(cloud: EmbeddedCloud, user: Person) -> None:
+    gid = (await user.ok("POST", f"{BASE}/device_groups", {}, status=201))["gid"]
+    granted = await user.ok("POST", "/v1/products/other/access_token", GOOD, status=201)
+    user.http.headers["Authorization"] = f"token {granted['token']}"
+    await user.refused(5201, "GET", f"/v1/products/other/device_groups/{gid}", status=403)
+    await user.refused(5201, "POST", "/v1/products/other/device_groups", {"parent_gid": gid}, status=403)

@@ -12,10 +12,12 @@ from sim.cloud.accounts import User
 from sim.cloud.api_errors import ApiError, Code, EnterpriseError
 from sim.cloud.app_side import AppSide
 from sim.cloud.device import Device
+from sim.cloud.device_groups import DeviceGroups
 from sim.cloud.enterprise import Enterprise
 from sim.cloud.events import Origin
 from sim.cloud.history import CONNECTIONS, PACKETS
 from sim.cloud.openapi.calls import Auth, BodyInvalid, Call, Calls, Form, Page
+from sim.cloud.openapi.device_groups import add_device_groups
 from sim.cloud.openapi.devices import Control
 from sim.cloud.openapi.paging import style_b
 from sim.cloud.openapi.records import UNKNOWN_VERSION, moment
@@ -189,6 +191,7 @@ def enterprise_calls(side: AppSide) -> Calls:
     add("GET", "/devices/{did}/data", reports, *_DEVICE_ERRORS, 5402, query=Span)
     add("POST", "/devices/bindings", bind, 5016, 5017, body=Bindings)
     add("DELETE", "/devices/bindings", unbind, 5016, 5017, body=Bindings)
+    add_device_groups(add, DeviceGroups(side.store.database))
     for path in _REPORTS:
         add("GET", path, report, 5014, status=404)
     return calls
