@@ -14,7 +14,7 @@ from gizserial.lan.framing import encode_frame
 from gizserial.lan.server import (
     IDLE_SOFTAP,
     IDLE_STATION,
-    MAX_PENDING,
+    MAX_WAITING,
     Announcer,
     AskMcu,
     Broadcast,
@@ -207,12 +207,15 @@ def test_answers_go_to_the_requester_and_reports_to_all_who_are_logged_in() -> N
     module = Module()
     one, two, stranger = module.client(logged_in=True), module.client(logged_in=True), module.client()
     assert module.say(one, READ + CONTROL) == b""
-    read, control = module.of(AskMcu)
+    (read,) = module.of(AskMcu)
+    module.server.answer(read, b"\x03\x01")
+    assert module.sent(one) == bytes.fromhex("00000003050000910301")
+    (control,) = module.of(AskMcu)
     assert (read.p0, control.p0, control.sn) == (b"\x02", b"\x01\x01\x01", 1)
     module.server.answer(control, b"")
-    module.server.answer(read, b"\x03\x01")
-    assert module.sent(one) == bytes.fromhex("000000030700009400000001 00000003050000910301")
-    assert [each.client for each in module.of(SendTo)] == [one, one]
+    module.server.answer(control, b"")  # as an MCU that acknowledges twice
+    assert module.sent(one) == bytes.fromhex("000000030700009400000001")
+    assert [each.client for each in module.of(SendTo)] == [one]
     module.server.report(b"\x04\x01")
     module.sent(one)
     assert {each.client for each in module.of(SendTo)} == {one, two}
@@ -222,17 +225,33 @@ def test_answers_go_to_the_requester_and_reports_to_all_who_are_logged_in() -> N
     assert module.closed == []
 
 
-def test_requests_without_p0_are_ignored_and_one_client_does_not_fill_the_queue() -> None:
+def test_requests_without_p0_are_ignored() -> None:
     module = Module()
     client = module.client(logged_in=True)
     module.say(client, encode_frame(0x90) + encode_frame(0x93, b"", 1))
     assert module.of(AskMcu) == []
-    module.say(client, READ * (MAX_PENDING + 3))
+
+
+def test_requests_at_once_wait_for_each_other_so_that_others_have_room() -> None:
+    """§7.8: one of each client is handed on, the rest is queued, in order and up to a bound."""
+    module = Module()
+    client, other = module.client(logged_in=True), module.client(logged_in=True)
+    sent = range(1, MAX_WAITING + 4)
+    module.say(client, b"".join(encode_frame(0x93, b"\x02", sn) for sn in sent))
     asked = module.of(AskMcu)
-    assert len(asked) == MAX_PENDING
-    module.server.answer(asked[0], b"")
-    module.say(client, READ)
-    assert len(module.of(AskMcu)) == 1
+    assert [each.sn for each in asked] == [1]
+    module.say(other, READ)
+    assert [each.client for each in module.of(AskMcu)] == [other]
+    answered = []
+    while asked:
+        answered.append(asked[0].sn)
+        if len(answered) % 2:
+            module.server.answer(asked[0], b"")
+        else:
+            module.server.no_answer(asked[0])
+        module.effects = module.server.effects()
+        asked = module.of(AskMcu)
+    assert answered == [*range(1, MAX_WAITING + 2)]
 
 
 def test_an_answer_for_a_client_that_left_is_dropped() -> None:

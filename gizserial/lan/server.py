@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hmac
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,8 +26,8 @@ HOTSPOTS_CLOSE: Final = 0.1
 """Seconds from 000d to the end of its connection ([V4])."""
 ANNOUNCEMENTS: Final = 30
 ANNOUNCE_INTERVAL: Final = 1.0
-MAX_PENDING: Final = 4
-"""Requests of one client that may wait for the MCU; what is beyond is dropped, so that others have room."""
+MAX_WAITING: Final = 32
+"""Requests of one client that may wait for the one before them; what is beyond is dropped."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,9 @@ class _Client:
     last: float
     framer: LanFramer = dataclasses.field(default_factory=LanFramer)
     logged_in: bool = False
-    pending: int = 0
+    asked: AskMcu | None = None
+    """What the MCU is asked for this client: one thing, so that the others and the cloud have room."""
+    waiting: deque[AskMcu] = dataclasses.field(default_factory=deque)
     close_at: float | None = None
 
 
@@ -233,10 +236,12 @@ class LanServer:
             self._send(request.client, LanCommand.ACK, p0, request.sn)
         else:
             self._send(request.client, LanCommand.REPORT, p0)
+        self._next(request.client)
 
     def no_answer(self, request: AskMcu) -> None:
         """The MCU was silent: nothing is sent, the connection stays."""
-        self._settled(request)
+        if self._settled(request):
+            self._next(request.client)
 
     def report(self, p0: bytes) -> None:
         """The MCU reported: told to everybody who is logged in."""
@@ -246,10 +251,16 @@ class LanServer:
 
     def _settled(self, request: AskMcu) -> bool:
         state = self._clients.get(request.client)
-        if state is None:
+        if state is None or state.asked is not request:
             return False
-        state.pending -= 1
+        state.asked = None
         return True
+
+    def _next(self, client: int) -> None:
+        state = self._clients.get(client)
+        if state is not None and state.asked is None and state.waiting:
+            state.asked = state.waiting.popleft()
+            self._out.append(state.asked)
 
     # --- frames
 
@@ -327,11 +338,11 @@ class LanServer:
     def _relay(self, client: int, state: _Client, frame: BusinessFrame) -> None:
         if not frame.payload:
             return
-        if state.pending >= MAX_PENDING:
-            self._trace(f"a request of LAN client {client} was dropped: {MAX_PENDING} wait for the MCU")
+        if len(state.waiting) >= MAX_WAITING:
+            self._trace(f"a request of LAN client {client} was dropped: {MAX_WAITING} wait for the MCU")
             return
-        state.pending += 1
-        self._out.append(AskMcu(client, frame.command, frame.sn, frame.payload))
+        state.waiting.append(AskMcu(client, frame.command, frame.sn, frame.payload))
+        self._next(client)
 
     def _send(self, client: int, command: int, body: bytes = b"", sn: int | None = None) -> None:
         self._out.append(SendTo(client, encode_frame(command, body, sn)))
