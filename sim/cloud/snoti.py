@@ -74,6 +74,8 @@ class SnotiServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         without_delay(writer)
+        # drain() must wait for exactly what has_room() calls full: it is asked again as soon as it returns.
+        writer.transport.set_write_buffer_limits(high=ROOM)
         full = asyncio.Event()
 
         def has_room() -> bool:
@@ -93,10 +95,10 @@ class SnotiServer:
         draining = asyncio.create_task(self._drain(writer, full, session))
         try:
             await self._read(reader, writer, session)
-        except (ConnectionError, ssl.SSLError):
-            pass  # it is gone, which is all that it says
         except CloudError as error:
             self._side.hub.complain(f"an SNoti connection ended: {error}")
+        except OSError:
+            pass  # it is gone, which is all that it says
         finally:
             draining.cancel()
             with contextlib.suppress(CloudError):
@@ -109,16 +111,18 @@ class SnotiServer:
     ) -> None:
         while not session.closed:
             try:
-                async with asyncio.timeout(max(0.0, session.next_timeout() - self._clock())):
+                async with asyncio.timeout(max(0.0, session.next_timeout() - self._clock())) as patience:
+                    # Who does not read what it asked for is not read either, and has as little time.
+                    await writer.drain()
                     data = await reader.read(READ_SIZE)
             except TimeoutError:
+                if not patience.expired():
+                    raise  # of the connection: the other machine is gone
                 session.handle_timeout(self._clock())
                 continue
             if not data:
                 return
             session.receive_data(data, now=self._clock())
-            if writer.transport.get_write_buffer_size() > ROOM:
-                await writer.drain()  # who does not read what it asked for is not read either
 
     @staticmethod
     async def _drain(writer: asyncio.StreamWriter, full: asyncio.Event, session: SnotiSession) -> None:
@@ -127,12 +131,13 @@ class SnotiServer:
             await full.wait()
             full.clear()
             await writer.drain()
+            await asyncio.sleep(0)  # the others' turn, however fast this one reads
             session.pump()
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:
     """Wait for the end of TLS, but not for long: the other side may not answer."""
-    with contextlib.suppress(TimeoutError, ConnectionError, ssl.SSLError):
+    with contextlib.suppress(OSError):
         async with asyncio.timeout(1.0):
             await writer.wait_closed()
     writer.transport.abort()

@@ -167,6 +167,9 @@ class SnotiQueues:
         ):
             if row in rows:
                 rows[row].add(number, kind, at)
+        used = database.one("SELECT seq FROM sqlite_sequence WHERE name = 'snoti_event'")
+        self._last = 0 if used is None else int(used[0])
+        """The last number given. SQLite would give those of a transaction again that was undone."""
 
     # --- queues
 
@@ -215,17 +218,16 @@ class SnotiQueues:
             return
         text = json.dumps(body, ensure_ascii=True, separators=(",", ":"))
         msg_id = secrets.token_hex(16)
+        numbered = list(enumerate(queues, start=self._last + 1))
+        self._last += len(numbered)
         with self._database.transaction(durable=False) as db:
-            numbers = [
-                db.execute(
-                    "INSERT INTO snoti_event (queue, kind, at, msg_id, body) VALUES (?, ?, ?, ?, ?)",
-                    (queue.row, kind, at, msg_id, text),
-                ).lastrowid
-                for queue in queues
-            ]
-        for queue, number in zip(queues, numbers, strict=True):
-            if number is not None:
-                queue.add(number, kind, at)
+            db.executemany(
+                "INSERT INTO snoti_event (number, queue, kind, at, msg_id, body) VALUES (?, ?, ?, ?, ?, ?)",
+                [(number, queue.row, kind, at, msg_id, text) for number, queue in numbered],
+            )
+        for number, queue in numbered:
+            queue.add(number, kind, at)
+        for queue in queues:
             self._trim(queue, at)
         self._serve(queues)
 
@@ -293,10 +295,12 @@ class SnotiQueues:
             queue.consumers.remove(consumer)
         for queue, number in in_flight:
             queue.give_back(number)
-        for queue in queues:
-            if queue.consumers:  # without any it goes on collecting what the last ones wanted (§5.3)
-                self._unite(queue)
-        self._serve(queues)
+        try:
+            for queue in queues:
+                if queue.consumers:  # without any it goes on collecting what the last ones wanted (§5.3)
+                    self._unite(queue)
+        finally:
+            self._serve(queues)  # the others get what came back, whatever the disk says
 
     def _new(self, product_key: str, subkey: str) -> _Queue:
         with self._database.transaction() as db:

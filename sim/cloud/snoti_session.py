@@ -151,8 +151,10 @@ class SnotiSession:
             self._send({"cmd": f"{_PREFIX if self._legacy else ''}pong"})
         elif word == "event_ack":
             delivery = message.get("delivery_id")
-            if isinstance(delivery, int | float) and not isinstance(delivery, bool):
-                self._queues.acknowledge(consumer, int(delivery))
+            if isinstance(delivery, float):  # of a client whose numbers are all floats
+                delivery = int(delivery) if delivery.is_integer() else 0
+            if isinstance(delivery, int) and not isinstance(delivery, bool):
+                self._queues.acknowledge(consumer, delivery)
             else:
                 self._invalid(1002, "delivery_id is missing")
         elif command == "subscribe_req":
@@ -295,7 +297,7 @@ class SnotiSession:
             else:
                 failed.append({"did": did, "reason": reason} if second else {did: reason})
         answer: dict[str, Any] = {"cmd": "remote_control_v2_res" if second else "remote_control_res"}
-        if isinstance(message.get("msg_id"), str):
+        if isinstance(message.get("msg_id"), str | int):
             answer["msg_id"] = message["msg_id"]
         self._send({**answer, "result": {"succeed": succeed, "failed": failed}})
 
