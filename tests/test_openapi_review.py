@@ -370,3 +370,15 @@ async def test_what_converts_an_anonymous_user(user: Person, body: Any, status: 
     answer = await user.ok("POST", "/app/users", body, status=status)
     assert set(answer) == ({"updatedAt"} if status == 200 else {"uid", "token", "expire_at"})
     assert (await user.ok("GET", "/app/users"))["is_anonymous"] is (status == 201)
+
+
+async def test_bodies_of_php_and_python(cloud: EmbeddedCloud, user: Person, device: RawDevice) -> None:
+    """§21: PHP writes an empty object as ``[]``; the Python SDK documents ``task`` as one object."""
+    await user.ok("POST", "/app/provision", [], status=201)
+    await user.refused(9015, "POST", "/app/users", [])
+    await user.refused(9015, "POST", "/app/users", [1])
+    bind(cloud, user.uid, device.device)
+    command = {"did": device.device.did, "product_key": PK, "attrs": {"power": 1}}
+    await user.ok("POST", "/app/scheduler", {"time": "07:30", "repeat": "mon", "task": command}, status=201)
+    (task,) = await user.ok("GET", "/app/scheduler")
+    assert task["task"][0]["did"] == device.device.did

@@ -81,6 +81,12 @@ class OldTask(Times):
     retry_count: int = pydantic.Field(default=0, ge=0, le=60)
     retry_task: Literal["all", "failed"] = "failed"
 
+    @pydantic.field_validator("task", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        """The Python SDK documents a single one."""
+        return [value] if isinstance(value, dict) else value
+
 
 _PLAN_ERRORS: Final = (Code.DEVICE_NOT_FOUND, Code.NOT_BOUND, Code.ATTR_INVALID)
 
