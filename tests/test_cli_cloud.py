@@ -372,3 +372,12 @@ def test_the_example_is_printed_as_it_is() -> None:
     result = CliRunner().invoke(cli, ["cloud", "--example-config"])
     assert result.exit_code == 0
     assert result.output == example_config().read_text("utf-8")
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 200), (("--no-admin",), 404)])
+async def test_the_admin_api_can_be_switched_off(options: tuple[str, ...], status: int) -> None:
+    async with (
+        started("--quiet", *options) as running,
+        httpx.AsyncClient(base_url=f"http://{running.ready['http']}") as client,
+    ):
+        assert (await client.get("/admin/status")).status_code == status

@@ -190,6 +190,7 @@ CALLS = [
     GET /v1/products/{pk}/devices/{did}/cmd
     GET /v1/products/{pk}/devices/{did}/data
     POST DELETE /v1/products/{pk}/devices/bindings
+    GET DELETE /v1/products/{pk}/subkey
     """.strip().splitlines()
     for *methods, path in [line.split()]
     for method in methods

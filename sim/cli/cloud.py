@@ -123,6 +123,7 @@ def _print_example(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     help="Host (and MQTT port) that devices and apps are told; without it the one under which they came.",
 )
 @click.option("--strict", is_flag=True, help="Only products of --config may register.")
+@click.option("--no-admin", is_flag=True, help="Do not serve the admin API (/admin).")
 @click.option("--adopt", is_flag=True, help="Take over devices that log in with an unknown did.")
 @live_options
 @click.pass_context
@@ -140,6 +141,7 @@ def cloud(
     names: tuple[str, ...],
     advertise: str | None,
     strict: bool,
+    no_admin: bool,
     adopt: bool,
     as_json: bool,
     quiet: bool,
@@ -172,6 +174,7 @@ def cloud(
         apps=settings.apps or (AppConfig(),),
         users=settings.users,
         advertise=advertise,
+        admin=not no_admin,
         adopt=adopt,
         cert=cert,
         key=key,

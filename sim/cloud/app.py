@@ -23,6 +23,7 @@ from sim.cloud.hub import Hub
 from sim.cloud.mqtt_front import MqttFront
 from sim.cloud.openapi.application import add_open_api
 from sim.cloud.openapi.middleware import AppPaths
+from sim.cloud.openapi.subkeys import subkey_calls
 from sim.cloud.products import Products
 from sim.cloud.recorder import Recorder
 from sim.cloud.rules import RuleEngine
@@ -179,6 +180,7 @@ class EmbeddedCloud:
         """Every HTTP call of modules and apps, with its OpenAPI document."""
         app = create_app(self._api)
         add_open_api(app, self.side)
+        app.include_router(subkey_calls(self.side, self._snoti.queues).router)
         return app
 
     async def _open(
