@@ -382,3 +382,11 @@ async def test_bodies_of_php_and_python(cloud: EmbeddedCloud, user: Person, devi
     await user.ok("POST", "/app/scheduler", {"time": "07:30", "repeat": "mon", "task": command}, status=201)
     (task,) = await user.ok("GET", "/app/scheduler")
     assert task["task"][0]["did"] == device.device.did
+
+
+async def test_too_long_a_head_is_told_to_pages_too(user: Person) -> None:
+    """§1: every response, errors included, carries the header of CORS."""
+    answer = await user.http.get("/app/bindings", params={"limit": "1" * 20_000})
+    assert answer.status_code == 400
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.json()["error_code"] == 9015

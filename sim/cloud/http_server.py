@@ -289,7 +289,9 @@ class ModuleProtocol(H11Protocol):
             ErrorAnswer(ErrorCode.FORM_INVALID, "form invalid: no HTTP request", status)
         )
         with contextlib.suppress(h11.LocalProtocolError):  # nothing can be said any more
-            head = h11.Response(status_code=400, headers=response.raw_headers, reason="Bad Request")
+            # A page may have sent too long a head: it reads the answer only if its origin may.
+            headers = [*response.raw_headers, (b"access-control-allow-origin", b"*")]
+            head = h11.Response(status_code=400, headers=headers, reason="Bad Request")
             for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
