@@ -16,6 +16,7 @@ from sim.cloud.api_errors import ApiError, Code
 from sim.cloud.app import EmbeddedCloud
 from sim.cloud.config import AppConfig, CloudConfig, UserConfig, WantedBinding
 from sim.cloud.config_file import Settings, example_config, load_config
+from sim.cloud.errors import ConfigError
 from sim.cloud.products import CloudProduct, Credential
 
 PK = load_product(LAMP).product_key
@@ -214,3 +215,11 @@ async def test_of_a_shared_product_the_first_user_is_owner_and_the_second_guest(
         roles = [(binding.role, binding.uid) for binding in cloud.side.bindings.of_device(device.did)]
         first, second = (cloud.side.accounts.check_password(user.name, "x").uid for user in users)
     assert roles == [("owner", first), ("guest", second)]
+
+
+def test_a_name_that_is_none_is_told_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, "? [a, b]\n: 1\n")
+    assert str(error.value).endswith(
+        "line 1, column 3: a name is needed here; known are: products, apps, users, settings"
+    )

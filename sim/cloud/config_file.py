@@ -218,6 +218,8 @@ class _File:
             raise self._fault(node, f"a mapping with {', '.join(known)} is needed here")
         members: Members = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._fault(key, f"a name is needed here; known are: {', '.join(known)}")
             if key.value not in known:
                 raise self._fault(key, f"{key.value!r} is not known here; known are: {', '.join(known)}")
             if key.value in members:
