@@ -151,6 +151,10 @@ async def test_faults(admin: Admin, cloud: EmbeddedCloud) -> None:
         {"Origin": "https://page.example"},
         {"Origin": "null"},
         {"Host": "page.example"},
+        {"Host": "page.example/@127.0.0.1"},
+        {"Host": "127.0.0.1@page.example"},
+        {"Host": "["},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )

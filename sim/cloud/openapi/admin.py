@@ -10,11 +10,11 @@ import dataclasses
 import functools
 import ipaddress
 import json
+import re
 import secrets
 import string
 from collections.abc import Callable
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import pydantic
 from fastapi import Request
@@ -32,6 +32,8 @@ from sim.cloud.products import CloudProduct, Credential
 
 BASE: Final = "/admin"
 _HOSTS: Final = frozenset({"localhost", "localhost.localdomain"})
+_HOST: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[0-9A-Za-z.-]+))(?::[0-9]{1,5})?")
+"""A header ``Host``; browsers always send one."""
 Text = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256)]
 _UNKNOWN_USER: Final = Code.USER_UNKNOWN
 
@@ -182,11 +184,12 @@ def _from_here(request: Request) -> None:
 def is_local(request: Request) -> bool:
     """Whether a program of this machine asks, and no web page."""
     peer = request.client.host if request.client is not None else ""
-    origin = request.headers.get("origin")
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    named = _HOST.fullmatch(host)
     return (
         _is_loopback(peer)
-        and _is_here(request.url.hostname or "")
-        and (origin is None or urlsplit(origin).netloc == request.headers.get("host"))
+        and (not host or (named is not None and _is_here(named["six"] or named["host"])))
+        and origin in {None, f"http://{host}", f"https://{host}"}
         and request.headers.get("sec-fetch-site", "same-origin") in {"same-origin", "none"}
     )
 
@@ -199,7 +202,7 @@ def _is_loopback(text: str) -> bool:
 
 
 def _is_here(host: str) -> bool:
-    return host in _HOSTS or _is_loopback(host)
+    return host.lower() in _HOSTS or _is_loopback(host)
 
 
 # --- what there is
