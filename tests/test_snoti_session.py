@@ -228,13 +228,15 @@ async def test_a_reader_that_stops_stops_nobody_else(cloud: EmbeddedCloud) -> No
     async with listener(cloud, prefetch=32_767) as slow, listener(cloud, subkey="quick") as quick:
         cast("asyncio.Transport", slow.writer.transport).pause_reading()
         padding = "x" * 50_000  # a line fits into the client's reader
-        count = 200  # more than the sockets of this machine hold
+        count = 300  # more than the sockets of this machine hold
         for number in range(count):
             body = {"event_type": "device_status_kv", "n": number, "data": padding}
             cloud._snoti.queues.collect(PK, "device_status_kv", body, time.time())
         async with asyncio.timeout(5):
             for _ in range(count):
                 quick.ack((await quick.next())["delivery_id"])
+        (stopped,) = cloud._snoti.queues._queues[PK]["ci_runner_1"].consumers
+        assert len(stopped.in_flight) < count
         cast("asyncio.Transport", slow.writer.transport).resume_reading()
         assert [(await slow.next())["n"] for _ in range(count)] == list(range(count))
 
