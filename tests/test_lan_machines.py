@@ -410,6 +410,15 @@ def test_a_refused_login_ends_it() -> None:
     assert app.client.next_timeout() is None
 
 
+def test_rubbish_after_a_refusal_changes_nothing() -> None:
+    app = App()
+    app.client.start(0.0)
+    app.client.connected(0.0)
+    app.hear(REFUSED + bytes.fromhex("00000003ffffffff"), 0.0)
+    assert app.client.state is ClientState.STOPPED
+    assert app.client.next_timeout() is None
+
+
 def test_heartbeats_every_4_s_and_loss_after_12_s() -> None:
     app = App()
     app.log_in(100.0)

@@ -264,7 +264,8 @@ class LanClient:
                 return
             if isinstance(item, BusinessFrame):
                 self._frame(item, now)
-        if self._framer.failure is not None and self.state is not ClientState.WAITING:
+        ended = self.state in {ClientState.WAITING, ClientState.STOPPED}
+        if self._framer.failure is not None and not ended:
             self._lose(f"the module does not speak the protocol: {self._framer.failure}", now)
 
     def next_timeout(self) -> float | None:
