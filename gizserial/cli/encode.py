@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
-from gizserial.cli.params import product_option
+from gizserial.cli.params import product_option, utf8
 
 if TYPE_CHECKING:
     from gizserial.product import Product
@@ -33,7 +32,7 @@ def encode(name: str, fields: tuple[str, ...], product: Product | None, sn: int,
     from gizserial.encoding import encode as encode_frame
     from gizserial.encoding import size_warning
 
-    frame = encode_frame(Codec(product), name, [_utf8(word) for word in fields], sn=sn)
+    frame = encode_frame(Codec(product), name, [utf8(word) for word in fields], sn=sn)
     wire = frame.encode()
     warning = size_warning(frame)
     if warning:
@@ -45,11 +44,3 @@ def encode(name: str, fields: tuple[str, ...], product: Product | None, sn: int,
 
     with atomic_writer(out) as file:
         file.write(wire)
-
-
-def _utf8(word: str) -> str:
-    """A word as it was typed on a UTF-8 terminal, whatever the locale that Python took it for."""
-    try:
-        return os.fsencode(word).decode("utf-8")
-    except UnicodeError:
-        return word

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gizserial.cli.group import FINDING
-from gizserial.cli.params import HEX, json_option, product_option
+from gizserial.cli.params import HEX, json_option, product_option, utf8
 
 if TYPE_CHECKING:
     from gizserial.product import Product
@@ -166,7 +166,7 @@ def set_(
     """
     from gizserial.cli.lan_session import Control, control_p0, run
 
-    p0 = control_p0(product, values)
+    p0 = control_p0(product, [utf8(word) for word in values])
     ctx.exit(run(Control(p0, as_json=as_json, show_passcode=show_passcode), host, port, passcode))
 
 

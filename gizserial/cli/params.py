@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -213,3 +214,11 @@ def _say_that_we_wait() -> None:
 
 def _show(value: str) -> str:
     return repr(value if len(value) <= 60 else f"{value[:60]}…")
+
+
+def utf8(word: str) -> str:
+    """A word as it was typed on a UTF-8 terminal, whatever the locale that Python took it for."""
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        return word
