@@ -334,6 +334,9 @@ async def test_codes_and_captcha(cloud: EmbeddedCloud) -> None:
         assert (await client.post("/app/sms_code", json={"phone": "138"})).json()["error_code"] == 9004
         shown = (await client.get("/app/verify/codes", headers=headers)).json()
         assert shown["captcha_url"] == f"{client.base_url}/captcha/image/{shown['captcha_id']}/"
+        image = await client.get(shown["captcha_url"])
+        assert image.headers["content-type"] == "image/svg+xml"
+        assert ">1234<" in image.text
         body = {"captcha_id": shown["captcha_id"], "captcha_code": "1234", "phone": "138"}
         assert (await client.post("/app/verify/codes", json=body, headers=headers)).status_code == 201
         assert (await client.post("/app/verify/codes", json=body, headers=headers)).json()[

@@ -26,6 +26,7 @@ from sim.cloud.openapi.schedulers import scheduler_calls
 from sim.cloud.openapi.sharing import sharing_calls
 from sim.cloud.openapi.system import system_calls
 from sim.cloud.openapi.users import user_calls
+from sim.cloud.outbox import CAPTCHA
 
 GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
     user_calls,
@@ -48,6 +49,7 @@ def add_open_api(app: FastAPI, side: AppSide) -> None:
     """Add the calls of apps to the application, and a page to read and try them."""
     _refuse_as_documented(app)
     app.add_api_route("/docs", _page, include_in_schema=False, response_class=HTMLResponse)
+    app.add_api_route("/captcha/image/{number}", _captcha, include_in_schema=False)
     for group in (*GROUPS, *((admin_calls,) if side.config.admin else ())):
         app.include_router(group(side).router)
 
@@ -78,3 +80,11 @@ async def _page() -> HTMLResponse:
     text = (Path(__file__).parent.parent / "pages" / "docs.html").read_text(encoding="utf-8")
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+
+async def _captcha(number: str) -> Response:
+    """What every captcha shows (§6.7), whatever its number."""
+    del number
+    text = f'<text x="10" y="30" font-family="monospace" font-size="28">{CAPTCHA}</text>'
+    image = f'<svg xmlns="http://www.w3.org/2000/svg" width="100" height="40">{text}</svg>'
+    return Response(image, media_type="image/svg+xml")
