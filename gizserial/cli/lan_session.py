@@ -16,6 +16,7 @@ from gizserial.lan import messages
 from gizserial.lan.client import (
     Answered,
     ClientEffect,
+    ClientState,
     FrameArrived,
     LanClient,
     LoggedIn,
@@ -131,7 +132,8 @@ class Task:
         elif isinstance(effect, Answered):
             self.answered(effect)
         elif isinstance(effect, Unanswered):
-            self.unanswered(effect)
+            if self.lan.client.state is ClientState.READY:  # else the session ended, which is told next
+                self.unanswered(effect)
         elif isinstance(effect, P0Arrived):
             self.p0(effect.p0)
         elif isinstance(effect, FrameArrived):
