@@ -6,6 +6,7 @@ import asyncio
 import json
 import resource
 import sys
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -62,7 +63,8 @@ async def test_another_users_device(cloud: EmbeddedCloud, device: RawDevice, own
         ):
             await thief.refused(9017, method, path, body, status=401)
         await thief.refused(9017, "DELETE", f"/app/{did}/bindings", uid=owner.uid, status=401)
-        query = {"type": "cmd", "start_time": 0, "end_time": 1}
+        now = int(time.time())
+        query = {"type": "cmd", "start_time": now - 60, "end_time": now}
         await thief.refused(9017, "GET", f"/app/devices/{did}/raw_data", status=401, **query)
         gone = await thief.ok("DELETE", "/app/bindings", {"devices": [{"did": did}]})
         assert gone == {"success": [], "failed": [did]}
