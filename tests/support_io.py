@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from gizserial.io.base import Back, Data, LineEvent, Lost
 
@@ -61,44 +60,6 @@ async def eventually(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():  # noqa: ASYNC110 - a file or a process has no event
             await asyncio.sleep(0.002)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer when nothing else is to be done."""
-
-    def __init__(self) -> None:
-        self.virtual_time = 1000.0
-        super().__init__(_Jumping(self))
-
-    def time(self) -> float:
-        return self.virtual_time
-
-
-class _Jumping(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualLoop) -> None:
-        super().__init__()
-        self._owner = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise AssertionError("everything waits and no timer is set")
-        if not ready and timeout is not None:
-            self._owner.virtual_time += max(timeout, 0)
-        return ready
-
-
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(main)
-
-
-class LoopClock:
-    """The time of the event loop, real or virtual."""
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 class Ticker:

@@ -7,7 +7,7 @@ import time
 from random import Random
 
 import pytest
-from support_io import LoopClock, Recorder, Ticker, run_virtual
+from support_io import Recorder, Ticker
 
 from gizserial.errors import TransportError
 from gizserial.io.base import Back, LineEvent, Lost
@@ -15,6 +15,7 @@ from gizserial.io.driver import Driver, MonotonicClock, StuckMachine, drive
 from gizserial.io.memory import MemoryLink, chain, corrupt, split
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.io.simulation import Simulation, simulate
+from sim.clock import LoopClock, run_virtual
 
 
 class Stuck(Ticker):

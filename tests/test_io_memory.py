@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support_io import Recorder, run_virtual
+from support_io import Recorder
 
 from gizserial.io.base import Lost
 from gizserial.io.memory import (
@@ -27,6 +27,7 @@ from gizserial.io.memory import (
     untouched,
 )
 from gizserial.io.memory_transport import MemoryTransport
+from sim.clock import run_virtual
 
 
 def arrivals(link: MemoryLink) -> list[tuple[float, bytes]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support_io import EVERY_BYTE, Recorder, run_virtual
+from support_io import EVERY_BYTE, Recorder
 
 from gizserial.io.base import READ_SIZE, Back, Data, LineEvent, Lost, Overflow
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.io.pace import HELD_LIMIT, SLICE, PacedPort
+from sim.clock import run_virtual
 
 BYTE = 10 / 9600
 

@@ -79,7 +79,9 @@ async def test_vector_4_the_timestamp(age: int, status: int) -> None:
     async with app_cloud(now=lambda: float(stopped)) as cloud, person(cloud) as user:
         register(cloud)
         user.http.headers.update(signature(stopped - age))
-        answer = await user("POST", "/app/bind_mac", {"product_key": product_of(cloud).product_key, "mac": MAC})
+        answer = await user(
+            "POST", "/app/bind_mac", {"product_key": product_of(cloud).product_key, "mac": MAC}
+        )
         assert answer.status_code == status
         if status == 400:
             assert answer.json()["error_code"] == 9043
