@@ -1,0 +1,487 @@
+"""Controls: every writable point, alone and together, and what must not happen (serial.md §5, §5.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gizserial.commands import Command
+from gizserial.datapoints import Raw
+from gizserial.p0 import Action
+from gizserial.product import DataPoint, DataType, Layout
+from sim.conformance.bench import Bench, other_value, sample_values
+from sim.conformance.cases.registry import SHOULD, Group
+from sim.conformance.model import (
+    FIXED,
+    NUMBERS,
+    TWO_WRITABLE,
+    WRITABLE,
+    WRITABLE_BINARY,
+    WRITABLE_BOOL,
+    WRITABLE_ENUM,
+    WRITABLE_NUMBER,
+    Need,
+    Setting,
+)
+from sim.conformance.thresholds import QUIET, REPORT
+
+group = Group("control")
+
+
+async def _each_value(bench: Bench, kinds: frozenset[DataType]) -> None:
+    """Write every sample value of every point of these kinds; all that fail are told."""
+    from sim.conformance.model import CaseFailedError
+
+    for point in bench.writable:
+        if point.data_type not in kinds:
+            continue
+        for value in sample_values(point):
+            try:
+                await bench.set_and_check({point.name: value}, f"a control of {point.name}")
+            except CaseFailedError as failed:
+                bench.findings.append(failed.finding)
+                break
+
+
+@group.case(
+    "bool",
+    "Every writable bool can be switched on and off",
+    rule="Bits stand in a big-endian section: the first point is the lowest bit of the LAST byte. Most "
+    "firmware that works with eight points fails with the ninth.",
+    section="5.4, 5.5",
+    needs=(WRITABLE_BOOL,),
+    defects=(
+        "bool-inverted",
+        "bit-section-little-endian",
+        "flags-little-endian",
+        "control-only-first-flag",
+        "control-ignores-last-point",
+        "bit-order-reversed",
+    ),
+)
+async def bools(bench: Bench) -> None:
+    await _each_value(bench, frozenset({DataType.BOOL}))
+
+
+@group.case(
+    "enum",
+    "Every value of every writable enum can be set",
+    rule="The value on the wire is the index in the list of the definition, counted from 0; it takes as "
+    "many bits as the largest index needs.",
+    section="5.2, 5.4",
+    needs=(WRITABLE_ENUM,),
+    defects=("enum-off-by-one", "enum-one-bit-short", "bit-section-little-endian"),
+)
+async def enums(bench: Bench) -> None:
+    await _each_value(bench, frozenset({DataType.ENUM}))
+
+
+@group.case(
+    "number",
+    "Every writable number takes its minimum, its maximum and a value between",
+    rule="The wire carries the unsigned raw value x, big-endian; y = x * ratio + addition is computed in"
+    " the firmware, and the reverse when it reports.",
+    section="5.2, 5.6",
+    needs=(WRITABLE_NUMBER,),
+    defects=(
+        "number-little-endian",
+        "signed-scaling",
+        "addition-forgotten",
+        "ratio-ignored",
+        "control-max-truncated",
+        "number-saturates-early",
+    ),
+)
+async def numbers(bench: Bench) -> None:
+    await _each_value(bench, NUMBERS)
+
+
+@group.case(
+    "binary",
+    "Every writable binary takes any bytes",
+    rule="Binary points have a fixed size and carry any byte, 00 and FF too: they are no C strings.",
+    section="5.2",
+    needs=(WRITABLE_BINARY,),
+    defects=("binary-truncated", "binary-stops-at-zero"),
+)
+async def binaries(bench: Bench) -> None:
+    await _each_value(bench, frozenset({DataType.BINARY}))
+
+
+@group.case(
+    "several",
+    "Several points in one control are all set",
+    rule="An app may set everything at once; each flagged point takes its value.",
+    section="5.4, 5.5, 5.7",
+    needs=(TWO_WRITABLE,),
+    defects=(
+        "control-only-first-flag",
+        "control-ignores-last-point",
+        "flags-little-endian",
+        "bit-part-includes-unflagged",
+    ),
+)
+async def several(bench: Bench) -> None:
+    for turn in range(2):
+        raw = {p.name: sample_values(p)[turn % len(sample_values(p))] for p in bench.writable}
+        await bench.set_and_check(raw, "a control of all writable points at once")
+    # Not neighbours: in variable length the bits of what is not flagged are not there.
+    some = bench.writable[:: max(1, len(bench.writable) // 3)]
+    await bench.set_and_check(
+        {p.name: other_value(p, bench.values.get(p.name)) for p in some}, "a control of some writable points"
+    )
+
+
+def _unflagged_garbage(bench: Bench, flagged: DataPoint, value: Raw) -> bytes:
+    """A control of one point whose other positions are filled, which fixed length allows to be anything."""
+    full = {p.name: other_value(p, bench.values.get(p.name)) for p in bench.product.writable}
+    full[flagged.name] = value
+    points = bench.p0.data_points
+    return bytes((Action.CONTROL,)) + points.build_flags([flagged.name]) + points.writable.build(full)
+
+
+def _differing(bench: Bench, before: Mapping[str, Raw], now: Mapping[str, Raw], but: str) -> list[str]:
+    return [
+        p.name
+        for p in bench.writable
+        if p.name != but
+        and p.name in before
+        and p.name in now
+        and not bench.same(p.name, before[p.name], now[p.name])
+    ]
+
+
+@group.case(
+    "unflagged",
+    "Positions that are not flagged are ignored",
+    rule="A fixed-length control always has room for every writable point; only those whose flag is set "
+    "are meant. The others are usually 0 and would switch everything off.",
+    section="5.4",
+    needs=(FIXED, TWO_WRITABLE),
+    defects=("control-ignores-flags",),
+)
+async def unflagged(bench: Bench) -> None:
+    before = await bench.read()
+    for point in (bench.writable[0], bench.writable[-1]):
+        value = other_value(point, before.get(point.name))
+        payload = _unflagged_garbage(bench, point, value)
+        await bench.exchange(
+            bench.command(Command.P0_TO_MCU, payload),
+            note=f"only {point.name} is flagged, the rest is filled",
+        )
+        await bench.settle()
+        now = await bench.read()
+        changed = _differing(bench, before, now, point.name)
+        if changed:
+            raise bench.fail(
+                f"a control of {point.name} changed points that it does not flag",
+                expected=bench.shown(changed, before),
+                got=bench.shown(changed, now),
+            )
+        before = now
+
+
+@group.case(
+    "no-flag",
+    "A control without any flag changes nothing",
+    rule="Empty flags are legal; such a control is acked and sets no point.",
+    section="5.4, 5.5",
+    needs=(WRITABLE,),
+    defects=("control-ignores-flags", "control-empty-clears"),
+)
+async def no_flag(bench: Bench) -> None:
+    raw = {
+        p.name: other_value(p, 0 if isinstance(bench.values.get(p.name), int) else b"")
+        for p in bench.writable
+    }
+    await bench.set_and_check(raw, "a control of all writable points")
+    before = await bench.read()
+    payload = bench.p0.control({})
+    await bench.exchange(bench.command(Command.P0_TO_MCU, payload), note="no point is flagged")
+    await bench.settle()
+    now = await bench.read()
+    changed = _differing(bench, before, now, "")
+    if changed:
+        raise bench.fail(
+            "a control without flags changed values",
+            expected=bench.shown(changed, before),
+            got=bench.shown(changed, now),
+        )
+
+
+def _spare_index(setting: Setting) -> str:
+    points = [p for p in setting.product.writable if p.name not in setting.leave]
+    spare = any(p.data_type is DataType.ENUM and len(p.texts) <= p.raw_limit for p in points)
+    return "" if spare else "every writable enum uses all values that its bits can hold"
+
+
+def _spare_number(setting: Setting) -> str:
+    points = [p for p in setting.product.writable if p.name not in setting.leave]
+    spare = any(p.scale is not None and _beyond(p) is not None for p in points)
+    return "" if spare else "every writable number may have all values that its bytes can hold"
+
+
+def _beyond(point: DataPoint) -> int | None:
+    """A raw value outside the definition's range."""
+    if point.scale is None:
+        return None
+    if point.scale.raw_max < point.raw_limit:
+        return point.scale.raw_max + 1
+    return point.scale.raw_min - 1 if point.scale.raw_min else None
+
+
+async def _out_of_range(bench: Bench, point: DataPoint, bad: int) -> None:
+    before = (await bench.read()).get(point.name)
+    points = bench.p0.data_points
+    flags = points.build_flags([point.name])
+    if bench.product.layout is Layout.FIXED:
+        payload = bytes((Action.CONTROL,)) + flags + points.writable.build({point.name: bad})
+    else:
+        block = points.flagged(int.from_bytes(flags, "big"))
+        payload = bytes((Action.VAR_CONTROL,)) + flags + block.build({point.name: bad})
+    await bench.exchange(
+        bench.command(Command.P0_TO_MCU, payload), note=f"{point.name} with the raw value {bad}"
+    )
+    await bench.settle()
+    now = (await bench.read()).get(point.name)
+    if now == bad:
+        raise bench.fail(
+            f"{point.name} took a value that the definition does not allow",
+            expected="the value before, or one inside the range",
+            got=bench.shown([point.name], {point.name: now}),
+        )
+
+
+@group.case(
+    "enum-out-of-range",
+    "An enum index that the definition does not have is ignored",
+    rule="An old app may know values that this firmware has not; generated code hands the number on to "
+    "the application, which must not index a table with it.",
+    section="5.6",
+    severity=SHOULD,
+    needs=(Need("an enum with spare indices", _spare_index),),
+    defects=("control-out-of-range-taken", "enum-out-of-range-taken"),
+)
+async def enum_out_of_range(bench: Bench) -> None:
+    for point in bench.writable:
+        if point.data_type is DataType.ENUM and len(point.texts) <= point.raw_limit:
+            await _out_of_range(bench, point, len(point.texts))
+
+
+@group.case(
+    "number-out-of-range",
+    "A number outside its range is ignored or limited",
+    rule="Generated code does not check ranges. The application must: a heater that is told 255 degrees.",
+    section="5.6",
+    severity=SHOULD,
+    needs=(Need("a number with a narrower range than its type", _spare_number),),
+    defects=("control-out-of-range-taken", "number-out-of-range-taken"),
+)
+async def number_out_of_range(bench: Bench) -> None:
+    for point in bench.writable:
+        bad = _beyond(point)
+        if bad is not None:
+            await _out_of_range(bench, point, bad)
+
+
+@group.case(
+    "report",
+    "After a control comes a report with the new values",
+    rule="The ack of a control is empty; apps show a value only when the report brings it.",
+    section="5.7",
+    needs=(WRITABLE,),
+    defects=("report-after-control-missing", "report-stale-values"),
+)
+async def report(bench: Bench) -> None:
+    for point in bench.writable[:4]:
+        raw = {point.name: other_value(point, bench.values.get(point.name))}
+        since = bench.line.mark()
+        await bench.control(raw)
+        await bench.line.until(lambda raw=raw, since=since: bench.has(raw, since), REPORT)  # type: ignore[misc]
+        got = bench.reported(since)
+        if point.name not in got:
+            raise bench.fail(
+                f"no report followed a control of {point.name} within {REPORT:g} s",
+                expected=f"a report with {bench.shown(raw, raw)}",
+                got=bench.line.commands(since),
+            )
+        if not bench.same(point.name, raw[point.name], got[point.name]):
+            raise bench.fail(
+                f"the report after a control of {point.name} has another value",
+                expected=bench.shown(raw, raw),
+                got=bench.shown(raw, got),
+            )
+        bench.values.update(got)
+
+
+@group.case(
+    "report-unchanged",
+    "A control that changes nothing is reported too",
+    rule="The app waits for the report. Generated code reports only what changed: after a control with "
+    "the old value the app's switch hangs (R23).",
+    section="5.7, R23",
+    severity=SHOULD,
+    needs=(WRITABLE,),
+    defects=("report-only-when-changed", "report-after-control-missing"),
+)
+async def report_unchanged(bench: Bench) -> None:
+    point = bench.writable[0]
+    raw = {point.name: other_value(point, bench.values.get(point.name))}
+    await bench.set_and_check(raw)
+    await bench.settle()
+    since = bench.line.mark()
+    await bench.control(raw)
+    await bench.line.until(lambda: bench.reports(since), REPORT)
+    if not bench.reports(since):
+        raise bench.fail(
+            f"a control of {point.name} with the value that it has already was not reported",
+            expected=f"a report with {bench.shown(raw, raw)}",
+            got=bench.line.commands(since),
+        )
+
+
+@group.case(
+    "ack-first",
+    "The ack of a control comes before its report",
+    rule="The module has one command outstanding and waits for its ack; the report is another exchange.",
+    section="5.7",
+    needs=(WRITABLE,),
+    defects=("report-after-control-before-ack",),
+)
+async def ack_first(bench: Bench) -> None:
+    point = bench.writable[0]
+    frame = bench.command(
+        Command.P0_TO_MCU, bench.p0.control({point.name: other_value(point, bench.values.get(point.name))})
+    )
+    await bench.settle()
+    since = bench.line.mark()
+    await bench.exchange(frame)
+    ack = bench.ack_of(frame, since, any_sn=True)
+    early = [
+        r.entry
+        for r in bench.reports(since)
+        if ack is not None and bench.line.entries.index(r.entry) < bench.line.entries.index(ack)
+    ]
+    if early:
+        raise bench.fail(
+            "the report came before the ack of the control",
+            expected="first 04, then 05",
+            got=[*early, ack] if ack else early,
+        )
+
+
+@group.case(
+    "repeated",
+    "A control that comes again is acked again and not carried out twice",
+    rule="The ack was lost: the module sends the same frame with the same number. A toggle would undo "
+    "itself; generated code carries it out again, which does no harm where a control only sets "
+    "values.",
+    section="1.8, R27",
+    severity=SHOULD,
+    needs=(WRITABLE,),
+    defects=("duplicate-applied-twice", "duplicate-unacked"),
+)
+async def repeated(bench: Bench) -> None:
+    point = bench.writable[0]
+    raw = {point.name: other_value(point, bench.values.get(point.name))}
+    await bench.settle()
+    frame = bench.command(Command.P0_TO_MCU, bench.p0.control(raw))
+    since = bench.line.mark()
+    await bench.acked(frame)
+    _sent, ack = await bench.once(frame, note="the same frame again, as after a lost ack")
+    if ack is None:
+        raise bench.fail("a repeated control was not acked again", expected="p0_to_mcu_ack", got="nothing")
+    await bench.line.listen(REPORT / 2)
+    distinct = {r.entry.frame.sn for r in bench.reports(since) if r.entry.frame is not None}
+    got = bench.reported(since)
+    if point.name in got and not bench.same(point.name, raw[point.name], got[point.name]):
+        raise bench.fail(
+            "the repeated control undid the first one",
+            expected=bench.shown(raw, raw),
+            got=bench.shown(raw, got),
+        )
+    if len(distinct) > 1:
+        raise bench.fail(
+            "the repeated control was carried out twice: there are two reports",
+            expected="one report",
+            got=[r.entry for r in bench.reports(since)],
+        )
+
+
+@group.case(
+    "while-reporting",
+    "A control while a report waits for its ack is carried out",
+    rule="The user presses twice: the second control arrives while the first report is unacked. "
+    "Generated code replaces the waiting report by the new one, which is fine; losing the control "
+    "is not.",
+    section="1.8, 5.7",
+    needs=(WRITABLE,),
+    defects=("control-lost-while-report-pending", "deaf-while-waiting"),
+)
+async def while_reporting(bench: Bench) -> None:
+    point = bench.writable[0]
+    values = list(dict.fromkeys([other_value(point, bench.values.get(point.name)), *sample_values(point)]))
+    first, second = values[0], next(v for v in values if v != values[0])
+    with bench.line.withhold(Command.P0_FROM_MCU):
+        since = bench.line.mark()
+        await bench.control({point.name: first})
+        await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), REPORT)
+        await bench.control({point.name: second})
+        await bench.line.listen(QUIET)
+    await bench.settle()
+    got = await bench.read()
+    if not bench.same(point.name, second, got.get(point.name, b"")):
+        raise bench.fail(
+            "a control that came while a report was unacked was acked, but not carried out",
+            expected=bench.shown([point.name], {point.name: second}),
+            got=bench.shown([point.name], got) if point.name in got else "no value",
+        )
+
+
+@group.case(
+    "stays",
+    "A value that was set stays",
+    rule="A heartbeat, a status push or a second is no reason for a value to change back.",
+    section="5.7",
+    needs=(WRITABLE,),
+    defects=("values-lost-on-heartbeat", "values-lost-on-status"),
+)
+async def stays(bench: Bench) -> None:
+    from sim.conformance.bench import CONNECTED
+
+    raw = {p.name: other_value(p, bench.values.get(p.name)) for p in bench.writable[:6]}
+    await bench.set_and_check(raw)
+    await bench.settle()
+    await bench.exchange(bench.command(Command.HEARTBEAT))
+    await bench.push_status(CONNECTED)
+    await bench.line.listen(1.0)
+    got = await bench.read()
+    wrong = [n for n in raw if n in got and not bench.same(n, raw[n], got[n])]
+    if wrong:
+        raise bench.fail(
+            "values changed back by themselves", expected=bench.shown(wrong, raw), got=bench.shown(wrong, got)
+        )
+
+
+@group.case(
+    "tail",
+    "A control with bytes behind the last field is carried out",
+    rule="A definition that was extended later makes longer controls; a receiver takes what it knows and"
+    " ignores the tail.",
+    section="5.4, 5.5",
+    severity=SHOULD,
+    needs=(WRITABLE,),
+    defects=("control-tail-refused",),
+)
+async def tail(bench: Bench) -> None:
+    point = bench.writable[0]
+    raw = {point.name: other_value(point, bench.values.get(point.name))}
+    payload = bench.p0.control(raw) + b"\x00"
+    since = bench.line.mark()
+    await bench.exchange(bench.command(Command.P0_TO_MCU, payload), note="one byte behind the last field")
+    got = await bench.learn(raw, since)
+    if point.name not in got or not bench.same(point.name, raw[point.name], got[point.name]):
+        raise bench.fail(
+            "a control with a byte behind the last field was not carried out",
+            expected=bench.shown(raw, raw),
+            got=bench.shown(got, got),
+        )

@@ -1,0 +1,605 @@
+"""Bytes and frames: escape, length, checksum, and the way back after anything else (serial.md §1)."""
+
+from __future__ import annotations
+
+import random
+
+from gizserial import schemas
+from gizserial.commands import FRAMES, Command, IllegalFrameCode, Role
+from gizserial.framing import BadFrame, Frame, Noise, checksum
+from gizserial.product import DataPoint, DataType
+from sim.conformance.bench import CONNECTED, Bench, other_value
+from sim.conformance.cases.registry import MAY, SHOULD, Group
+from sim.conformance.model import LARGE, POINTS, Entry, Need, Setting
+from sim.conformance.thresholds import ACK_PATIENCE, SECOND_ACK
+
+group = Group("framing")
+
+_SPLIT_GAP = 0.02
+_LONG_GAP = 0.25
+"""Below the 500 ms after which our own roles give a frame up; no official receiver has such a limit (§1.1)."""
+
+
+def _heartbeat(bench: Bench, sn: int | None = None) -> Frame:
+    return bench.command(Command.HEARTBEAT, sn=sn)
+
+
+def _pushed(word: int) -> bytes:
+    payload: bytes = schemas.WIFI_STATUS.build({"status": word})
+    return payload
+
+
+def _with_checksum_ff(command: Command) -> int:
+    """The number with which a frame without payload has the checksum FF."""
+    return (0xFF - checksum(bytes((0, 5, command, 0, 0, 0)))) & 0xFF
+
+
+def _holds_ff(point: DataPoint) -> bool:
+    """Whether a legal value of the point has an FF byte."""
+    return point.data_type is DataType.BINARY or (
+        point.scale is not None and point.scale.raw_max & 0xFF == 0xFF
+    )
+
+
+def _ff_missing(setting: Setting) -> str:
+    points = [p for p in setting.product.writable if p.name not in setting.leave]
+    return "" if any(_holds_ff(p) for p in points) else "no writable data point may hold a byte FF"
+
+
+_FF_POINT = Need("a writable data point that may hold FF", _ff_missing)
+
+
+def _ff_value(point: DataPoint) -> int | bytes:
+    if point.data_type is DataType.BINARY:
+        return (b"\xff\x55\xff" * point.size)[: point.size]
+    return point.scale.raw_max if point.scale is not None else 0
+
+
+@group.case(
+    "escape-sn",
+    "The escape is taken out of, and put into, the number and the checksum",
+    rule="After the header every FF is followed by 55, also in number and checksum; neither length nor "
+    "checksum count it. A number of FF comes once in 256 frames: firmware that forgets it fails "
+    "once in hours.",
+    section="1.6",
+    defects=(
+        "escape-missing-in-sn",
+        "escape-missing-in-checksum",
+        "escape-missing-anywhere",
+        "unescape-missing",
+        "escape-summed",
+        "escape-counted-in-length",
+    ),
+)
+async def escape_sn(bench: Bench) -> None:
+    ack_is_ff = _with_checksum_ff(Command.HEARTBEAT) - 1 & 0xFF
+    for sn, what in (
+        (0xFF, "with sn FF"),
+        (_with_checksum_ff(Command.HEARTBEAT), "whose checksum is FF"),
+        (ack_is_ff, "whose ack has the checksum FF"),
+    ):
+        ack = await bench.acked(_heartbeat(bench, sn), note=f"a heartbeat {what}")
+        _escaped(bench, ack, f"the ack of a heartbeat {what}")
+
+
+def _escaped(bench: Bench, entry: Entry, what: str) -> None:
+    frame = entry.frame
+    if frame is not None and frame.unescaped:
+        bench.note(
+            f"{what} has an FF that is not followed by 55",
+            expected=frame.encode().hex(" "),
+            got=entry.wire.hex(" "),
+            entry=entry,
+        )
+
+
+@group.case(
+    "escape-payload",
+    "Values with FF arrive and come back escaped",
+    rule="FF in a value goes over the line as FF 55, FF 55 as FF 55 55; a receiver that takes too much "
+    "or too little out shifts everything behind it.",
+    section="1.6",
+    needs=(_FF_POINT,),
+    defects=(
+        "escape-missing-in-payload",
+        "unescape-missing",
+        "escape-missing-anywhere",
+        "escape-ff55-collapsed",
+    ),
+)
+async def escape_payload(bench: Bench) -> None:
+    point = next(p for p in bench.writable if _holds_ff(p))
+    since = bench.line.mark()
+    await bench.set_and_check({point.name: _ff_value(point)}, "a control with FF in its value")
+    for entry in bench.line.frames(since):
+        _escaped(
+            bench, entry, f"{bench.status_of(entry.frame) if entry.frame else 'a frame'} with FF in a value"
+        )
+    for entry in bench.line.received(since):
+        if isinstance(entry.item, BadFrame):
+            bench.note("a frame with FF in a value is damaged", got=[entry], entry=entry)
+
+
+def _length_ff(setting: Setting) -> str:
+    product = setting.product
+    size = 1 + product.status_size
+    return "" if size == 250 else "no frame of the product has FF in its length (250 bytes of payload)"
+
+
+@group.case(
+    "escape-length",
+    "A length of 00FF is escaped",
+    rule="A payload of 250 bytes has the length 00FF: the length bytes are escaped as everything else is.",
+    section="1.6",
+    needs=(Need("a report of 250 bytes", _length_ff), POINTS),
+    defects=("escape-missing-in-length", "escape-missing-anywhere"),
+)
+async def escape_length(bench: Bench) -> None:
+    ack = await bench.exchange(bench.command(Command.P0_TO_MCU, bench.p0.read()))
+    _escaped(bench, ack, "the answer to a read with a length of 00FF")
+    if ack.frame is None or len(ack.frame.payload) != 250:
+        raise bench.fail(
+            "the answer to a read has not the length that the definition gives", got=[ack], entry=ack
+        )
+
+
+@group.case(
+    "split",
+    "A frame that comes byte by byte is one frame",
+    rule="No official receiver has a time limit inside a frame; bytes come one by one at 9600 baud, and "
+    "a module may pause in the middle.",
+    section="1.1, 1.7",
+    defects=("split-frames-lost",),
+)
+async def split(bench: Bench) -> None:
+    for gap, what in ((_SPLIT_GAP, "byte by byte, 20 ms apart"), (_LONG_GAP, "in two parts, 250 ms apart")):
+        frame = _heartbeat(bench)
+        wire = frame.encode()
+        pieces = [wire[i : i + 1] for i in range(len(wire))] if gap == _SPLIT_GAP else [wire[:5], wire[5:]]
+        since = bench.line.mark()
+        for number, piece in enumerate(pieces, 1):
+            last = number == len(pieces)
+            bench.line.send_wire(piece, frame if last else None, note=what)
+            await bench.line.sent_all()
+            if not last:
+                await bench.line.listen(gap)
+        await bench.line.until(lambda frame=frame, since=since: bench.ack_of(frame, since), ACK_PATIENCE)  # type: ignore[misc]  # the defaults bind the loop's values
+        if bench.ack_of(frame, since) is None:
+            raise bench.fail(
+                f"a heartbeat that came {what} was not acked",
+                expected="heartbeat_ack",
+                got=bench.line.received(since),
+            )
+
+
+@group.case(
+    "glued",
+    "Commands that follow each other at once are all acked",
+    rule="A status push and a heartbeat may come in one go; each is a command of its own.",
+    section="1.7, 1.8",
+    defects=("glued-frames-second-lost",),
+)
+async def glued(bench: Bench) -> None:
+    since = bench.line.mark()
+    frames = [
+        bench.command(Command.HEARTBEAT),
+        bench.command(Command.STATUS, _pushed(0x0312)),
+        bench.command(Command.HEARTBEAT),
+    ]
+    bench.line.send_wire(b"".join(frame.encode() for frame in frames), note="three frames in one write")
+    await bench.line.sent_all()
+    await bench.line.until(lambda: all(bench.ack_of(f, since) for f in frames), ACK_PATIENCE)
+    missing = [f"{bench.status_of(f)} sn {f.sn:02X}" for f in frames if bench.ack_of(f, since) is None]
+    if missing:
+        raise bench.fail(
+            f"of three frames in one go {', '.join(missing)} was not acked",
+            expected="an ack for each",
+            got=bench.line.received(since),
+        )
+
+
+async def _recovers(bench: Bench, junk: bytes, what: str) -> None:
+    """Send something that is no frame, then a heartbeat as a module does: up to three times."""
+    bench.line.send_wire(junk, note=what)
+    await bench.line.sent_all()
+    await bench.alive(what)
+
+
+@group.case(
+    "noise",
+    "Bytes outside any frame are skipped",
+    rule="Boot messages and disturbances stand between frames; the next FF FF begins a frame.",
+    section="1.7",
+    defects=("stuck-after-noise",),
+)
+async def noise(bench: Bench) -> None:
+    await _recovers(
+        bench, b"\r\nets Jan  8 2013,rst cause:2, boot mode:(3,6)\r\n", "text of a boot loader on the line"
+    )
+    await _recovers(bench, bytes(64), "64 bytes of 00")
+    await _recovers(bench, b"\x55\xff\x55\xff\x00\xfe\x7f", "noise with single FFs")
+
+
+@group.case(
+    "header-again",
+    "A header in the middle of anything begins a new frame",
+    rule="FF FF cannot stand inside a frame: it always begins one, also right behind another header.",
+    section="1.7",
+    defects=("fake-header-lost", "header-triple-ff", "stuck-after-truncated"),
+)
+async def header_again(bench: Bench) -> None:
+    await _recovers(bench, b"\xff\xff", "a header behind which another one stands")
+    await _recovers(bench, b"\xff", "a single FF before a header")
+    await _recovers(bench, b"\x12\xff\xff\x34", "a header in the noise")
+    await _recovers(bench, b"\xff\xff\xff\xff\xff\xff\xff", "seven FFs")
+
+
+@group.case(
+    "first-try",
+    "A frame right behind a stray FF or a second header is not lost",
+    rule="The frame behind costs nothing but a little care in the receiver, and saves 200 ms. Generated "
+    "code manages it.",
+    section="1.7",
+    severity=SHOULD,
+    defects=("header-triple-ff", "header-twice-lost"),
+)
+async def first_try(bench: Bench) -> None:
+    for junk, what in ((b"\xff", "a stray FF"), (b"\xff\xff", "a header that nothing followed")):
+        frame = _heartbeat(bench)
+        _sent, ack = await bench.once(frame, wire=junk + frame.encode(), note=f"{what} before the heartbeat")
+        if ack is None:
+            raise bench.fail(
+                f"a heartbeat behind {what} was not acked", expected="heartbeat_ack", got="nothing"
+            )
+
+
+@group.case(
+    "truncated",
+    "A frame that breaks off costs only itself",
+    rule="The module was unplugged or restarted in the middle of a frame; the next header begins anew.",
+    section="1.7",
+    defects=("stuck-after-truncated",),
+)
+async def truncated(bench: Bench) -> None:
+    wire = bench.command(Command.STATUS, _pushed(CONNECTED.word)).encode()
+    for size in (3, 5, 8, len(wire) - 1):
+        await _recovers(bench, wire[:size], f"a status push that broke off after {size} bytes")
+
+
+@group.case(
+    "overlong",
+    "A length that is too large does not block the line",
+    rule="One flipped bit makes a length of thousands: whoever waits for all those bytes is deaf for "
+    "seconds. The next header ends the wait.",
+    section="1.7",
+    defects=("stuck-after-overlong",),
+)
+async def overlong(bench: Bench) -> None:
+    for length in (0x0FF0, 0x7FF0):
+        junk = b"\xff\xff" + length.to_bytes(2, "big") + bytes((Command.HEARTBEAT, 0x11, 0, 0))
+        await _recovers(bench, junk, f"a frame that announces {length} bytes and has eight")
+
+
+@group.case(
+    "length-short",
+    "A length below 5 is no frame",
+    rule="The shortest frame has a length of 5: command, number, two flags and checksum.",
+    section="1.2, 1.7",
+    defects=("length-zero-hangs",),
+)
+async def length_short(bench: Bench) -> None:
+    for length in (0, 1, 4):
+        await _recovers(
+            bench,
+            b"\xff\xff\x00" + bytes((length, Command.HEARTBEAT, 0x22)),
+            f"a frame with the length {length}",
+        )
+
+
+@group.case(
+    "checksum",
+    "A frame with a wrong checksum does nothing",
+    rule="A damaged control must not move anything, and a damaged command is never acked: the module "
+    "sends it again.",
+    section="1.3, 4.9",
+    defects=("checksum-ignored-on-receive",),
+)
+async def bad_checksum(bench: Bench) -> None:
+    frame = _heartbeat(bench)
+    since = bench.line.mark()
+    bench.line.send_wire(_damaged(frame), note="heartbeat with a wrong checksum")
+    await bench.line.sent_all()
+    await bench.line.listen(SECOND_ACK)
+    bench.unanswered(frame, since, "a heartbeat with a wrong checksum was acked")
+    for point in bench.writable[:1]:
+        before = bench.values.get(point.name)
+        wanted = other_value(point, before)
+        control = bench.command(Command.P0_TO_MCU, bench.p0.control({point.name: wanted}))
+        since = bench.line.mark()
+        bench.line.send_wire(_damaged(control), note="control with a wrong checksum")
+        await bench.line.sent_all()
+        await bench.line.listen(SECOND_ACK)
+        bench.unanswered(control, since, "a control with a wrong checksum was acked")
+        got = await bench.learn({}, since) or await bench.read()
+        if before is not None and point.name in got and got[point.name] == wanted != before:
+            raise bench.fail(
+                "a control with a wrong checksum was carried out",
+                expected=bench.shown([point.name], {point.name: before}),
+                got=bench.shown([point.name], got),
+            )
+    await bench.alive("frames with a wrong checksum")
+
+
+def _damaged(frame: Frame) -> bytes:
+    """The frame with a checksum that is wrong and holds no FF."""
+    wire = frame.encode()
+    body, last = (wire[:-2], 0xFF) if wire.endswith(b"\xff\x55") else (wire[:-1], wire[-1])
+    return body + bytes((last ^ 0x5A if last ^ 0x5A != 0xFF else last ^ 0x5B,))
+
+
+@group.case(
+    "checksum-notice",
+    "A wrong checksum is answered with 12, code 01 and its number",
+    rule="The notice tells the module that something arrived damaged; it is no ack and is not acked.",
+    section="4.9",
+    severity=SHOULD,
+    defects=("no-notice-on-bad-checksum", "notice-wrong-sn", "notice-wrong-code", "notice-wrong-direction"),
+)
+async def checksum_notice(bench: Bench) -> None:
+    frame = _heartbeat(bench)
+    await _notice(
+        bench, _damaged(frame), frame.sn, IllegalFrameCode.CHECKSUM, "a heartbeat with a wrong checksum"
+    )
+
+
+async def _notice(bench: Bench, wire: bytes, sn: int, code: int, what: str) -> None:
+    since = bench.line.mark()
+    bench.line.send_wire(wire, note=what)
+    await bench.line.sent_all()
+    await bench.line.until(lambda: _notices(bench, since), ACK_PATIENCE)
+    expected = f"illegal_frame_from_mcu (12) with sn {sn:02X} and code {code:02X}"
+    notices = _notices(bench, since)
+    if not notices:
+        raise bench.fail(f"{what} drew no notice", expected=expected, got=bench.line.received(since))
+    got = notices[0].frame
+    if got is not None and (got.sn != sn or got.payload[:1] != bytes((code,))):
+        raise bench.fail(f"{what} drew another notice", expected=expected, got=notices, entry=notices[0])
+
+
+def _notices(bench: Bench, since: int) -> list[Entry]:
+    return bench.line.frames(since, Command.ILLEGAL_FRAME_FROM_MCU)
+
+
+@group.case(
+    "unknown-command",
+    "An unknown command is not acked and drew a notice with code 02",
+    rule="Newer modules know more commands. An ack would say that it was carried out; the notice says "
+    "that it is not known.",
+    section="2, 4.9",
+    severity=SHOULD,
+    defects=("unknown-command-acked", "no-notice-on-unknown", "stuck-after-unknown"),
+)
+async def unknown_command(bench: Bench) -> None:
+    frame = bench.command(0x6F)
+    since = bench.line.mark()
+    await _notice(
+        bench,
+        frame.encode(),
+        frame.sn,
+        IllegalFrameCode.UNKNOWN_COMMAND,
+        "a command that does not exist (6F)",
+    )
+    await bench.line.listen(SECOND_ACK)
+    bench.unanswered(frame, since, "a command that does not exist was acked")
+    await bench.alive("an unknown command")
+
+
+@group.case(
+    "notice-ignored",
+    "A notice of the module is not answered",
+    rule="11 and 12 are no commands: whoever answers a notice with a notice goes on for ever.",
+    section="1.8, 4.9",
+    defects=("notice-acked", "notice-answered"),
+)
+async def notice_ignored(bench: Bench) -> None:
+    since = bench.line.mark()
+    frame = bench.command(
+        Command.ILLEGAL_FRAME_FROM_MODULE, schemas.ILLEGAL_FRAME.build({"code": 1}), sn=0x33
+    )
+    bench.line.send(frame)
+    await bench.line.sent_all()
+    await bench.line.listen(SECOND_ACK)
+    answers = [e for e in bench.line.frames(since) if e.frame is not None and e.frame.sn == 0x33]
+    if answers:
+        raise bench.fail("a notice was answered", expected="silence", got=answers, entry=answers[0])
+    await bench.alive("a notice")
+
+
+@group.case(
+    "stray-ack",
+    "An ack that nobody waits for does nothing",
+    rule="An ack may come late, when it was given up.",
+    section="1.4, 1.8",
+    defects=("stray-ack-answered",),
+)
+async def stray_ack(bench: Bench) -> None:
+    since = bench.line.mark()
+    bench.line.send(bench.command(Command.P0_FROM_MCU + 1, sn=0x44), note="an ack that nobody waits for")
+    await bench.line.sent_all()
+    await bench.line.listen(SECOND_ACK)
+    answers = [e for e in bench.line.frames(since) if e.frame is not None and e.frame.sn == 0x44]
+    if any(e.frame is not None and e.frame.command != Command.ILLEGAL_FRAME_FROM_MCU for e in answers):
+        raise bench.fail("an ack was answered", expected="silence", got=answers, entry=answers[0])
+    await bench.alive("an ack that nobody waited for")
+
+
+@group.case(
+    "wrong-direction",
+    "A command that only the MCU sends is not acked by it",
+    rule="With TX and RX bridged the MCU hears itself: acking its own reports it would never see that "
+    "nobody listens.",
+    section="1.8",
+    severity=SHOULD,
+    defects=("wrong-direction-acked",),
+)
+async def wrong_direction(bench: Bench) -> None:
+    frame = bench.command(Command.BIND_WINDOW)
+    since = bench.line.mark()
+    bench.line.send(frame, note="a command of the other direction")
+    await bench.line.sent_all()
+    await bench.line.listen(SECOND_ACK)
+    bench.unanswered(frame, since, "the MCU acked a command that only an MCU sends")
+    await bench.alive("a command of the other direction")
+
+
+@group.case(
+    "flags",
+    "Flag bits that are not known are ignored",
+    rule="The two flag bytes are reserved for later; a command with one of them set is carried out all "
+    "the same.",
+    section="1.5",
+    severity=SHOULD,
+    defects=("flags-refused",),
+)
+async def flags(bench: Bench) -> None:
+    await bench.acked(bench.command(Command.HEARTBEAT, flags=0x8000), note="a heartbeat with flags 8000")
+
+
+@group.case(
+    "large",
+    "A frame with 250 bytes of payload is taken",
+    rule="Raw data and large products fill more than 255 bytes of the receive buffer. Generated code for"
+    " small products has no room and does not check: then values or the sequence number are "
+    "overwritten.",
+    section="1.7, 4.18",
+    severity=MAY,
+    needs=(LARGE,),
+    defects=("large-frames-lost", "escape-missing-in-length"),
+)
+async def large(bench: Bench) -> None:
+    before = dict(bench.values)
+    await bench.exchange(await bench.raw_data(bytes(index & 0x7F for index in range(249))))
+    await bench.alive("a frame with 250 bytes of payload")
+    if bench.product.points:
+        now = await bench.read()
+        changed = [p.name for p in bench.writable if p.name in before and now.get(p.name) != before[p.name]]
+        if changed:
+            raise bench.fail(
+                "raw data overwrote values",
+                expected=bench.shown(changed, before),
+                got=bench.shown(changed, now),
+            )
+
+
+@group.case(
+    "many-bytes",
+    "No byte is lost over many frames",
+    rule="A ring buffer that loses a byte where it wraps spoils one frame in many: rare, and hard to "
+    "find on a desk.",
+    section="1.7",
+    defects=("byte-lost-at-ring-edge", "frame-lost-sometimes"),
+)
+async def many_bytes(bench: Bench) -> None:
+    lost = []
+    payload = _pushed(CONNECTED.word)
+    for _ in range(60):
+        frame = bench.command(Command.STATUS, payload)
+        _sent, ack = await bench.once(frame)
+        if ack is None:
+            lost.append(frame.sn)
+            await bench.line.listen(SECOND_ACK)
+    if lost:
+        raise bench.fail(
+            f"of 60 status pushes {len(lost)} were not acked",
+            expected="an ack for each",
+            got="none for sn " + ", ".join(f"{sn:02X}" for sn in lost[:8]),
+        )
+
+
+@group.case(
+    "all-good",
+    "Everything that the MCU sent was frames",
+    rule="Length, checksum and escape were right in every frame, and nothing stood between them.",
+    section="1.2, 1.3, 1.6",
+    defects=(
+        "checksum-with-header",
+        "escape-summed",
+        "escape-counted-in-length",
+        "escape-missing-anywhere",
+        "bad-checksum-sometimes",
+        "debug-text-on-the-line",
+        "byte-lost-when-sending",
+        "flags-not-zero",
+    ),
+    observes=True,
+)
+async def all_good(bench: Bench) -> None:
+    entries = bench.line.received()
+    for entry in entries:
+        item = entry.item
+        if isinstance(item, BadFrame):
+            bench.note("the MCU sent a broken frame", expected="a good frame", got=[entry], entry=entry)
+        elif isinstance(item, Noise) and item.wire.strip(b"\x00\xff"):
+            bench.note("the MCU sent bytes outside any frame", expected="nothing", got=[entry], entry=entry)
+        elif isinstance(item, Frame) and item.unescaped:
+            bench.note(
+                "an FF is not followed by 55",
+                expected=item.encode().hex(" "),
+                got=item.wire.hex(" "),
+                entry=entry,
+            )
+        elif isinstance(item, Frame) and item.flags & ~_flag_bits(item):
+            bench.note("reserved flag bits are set", expected="0000", got=f"{item.flags:04X}", entry=entry)
+
+
+def _flag_bits(frame: Frame) -> int:
+    spec = FRAMES.get(frame.command)
+    return sum(spec.flag_bits.values()) if spec is not None else 0
+
+
+@group.case(
+    "own-commands",
+    "The MCU sends only commands that an MCU may send",
+    rule="Commands of the other direction and unknown ones are not understood by any module.",
+    section="2",
+    defects=("sends-wrong-direction", "sends-unknown-command"),
+    observes=True,
+)
+async def own_commands(bench: Bench) -> None:
+    for entry in bench.line.frames():
+        frame = entry.frame
+        if frame is None:
+            continue
+        spec = FRAMES.get(frame.command)
+        if spec is None:
+            bench.note(
+                "the MCU sent an unknown command", expected="a command of section 2", got=[entry], entry=entry
+            )
+        elif spec.sender is Role.MODULE:
+            bench.note(
+                f"the MCU sent {spec.name}, which only a module sends",
+                expected="commands and acks of an MCU",
+                got=[entry],
+                entry=entry,
+            )
+
+
+@group.case(
+    "burst",
+    "One second of line noise is survived",
+    rule="Plugging the cable in, a motor that starts: for a second anything arrives. Afterwards three "
+    "transmissions of a module must be enough.",
+    section="1.7",
+    defects=("stuck-after-noise", "stuck-after-overlong", "dead-after-burst"),
+)
+async def burst(bench: Bench) -> None:
+    rng = random.Random(20260101)
+    for _ in range(10):
+        bench.line.send_wire(
+            bytes(rng.choice((0xFF, 0x00, rng.randrange(256))) for _ in range(90)), note="line noise"
+        )
+        await bench.line.listen(0.1)
+    await bench.line.sent_all()
+    await bench.settle()
+    await bench.alive("one second of line noise")
+    await bench.push_status(CONNECTED)

@@ -1,0 +1,478 @@
+"""Reads and reports: what the MCU says of its values (serial.md §4.2, §5, §6.6)."""
+
+from __future__ import annotations
+
+from gizserial.commands import Command
+from gizserial.datapoints import Raw
+from gizserial.errors import BodyError
+from gizserial.p0 import P0, Action, Meaning, action_for
+from gizserial.product import DataPoint, Layout
+from sim.conformance.bench import Bench, Press, is_fixed, other_value
+from sim.conformance.cases.registry import MAY, SHOULD, Group
+from sim.conformance.model import PERSON, POINTS, SLOW, VARIABLE, WRITABLE, CaseSkippedError, Entry
+from sim.conformance.thresholds import (
+    FULL_REPORT,
+    REPORT,
+    REPORT_INTERVAL,
+    SECOND_ACK,
+    STORM,
+    WATCH,
+)
+from sim.conformance.thresholds import (
+    PERSON as PERSON_TIME,
+)
+
+reads = Group("read")
+reports = Group("report")
+
+
+def _reply(bench: Bench, entry: Entry) -> tuple[bytes, P0]:
+    payload = entry.frame.payload if entry.frame is not None else b""
+    try:
+        return payload, bench.p0.parse(payload, Command.P0_TO_MCU + 1)
+    except BodyError as error:
+        raise bench.fail(f"the answer to a read is unreadable: {error}", got=[entry], entry=entry) from None
+
+
+@reads.case(
+    "answered",
+    "A read is answered in its ack, with all values",
+    rule="Apps ask for the state when they connect; the answer comes in the ack (04), not as a report, "
+    "and has every point.",
+    section="4.2, 5.4, 5.5",
+    needs=(POINTS,),
+    defects=("read-unanswered", "read-ack-empty", "read-as-report", "read-reply-short", "read-wrong-action"),
+)
+async def answered(bench: Bench) -> None:
+    ack = await bench.acked(bench.command(Command.P0_TO_MCU, bench.p0.read()))
+    payload, p0 = _reply(bench, ack)
+    action = action_for(Meaning.READ_REPLY, bench.product.layout)
+    if p0.action != action:
+        raise bench.fail(
+            "a read was not answered with values in its ack",
+            expected=f"action {action:02X}",
+            got=[ack],
+            entry=ack,
+        )
+    missing = [point.name for point in bench.product.points if point.name not in (p0.raw or {})]
+    if missing:
+        raise bench.fail(
+            "the answer to a read lacks points", expected="all points", got="without " + ", ".join(missing)
+        )
+    if is_fixed(bench.product) and len(payload) != 1 + bench.product.status_size:
+        raise bench.fail(
+            "the answer to a read has another size than the definition gives",
+            expected=f"{1 + bench.product.status_size} bytes",
+            got=f"{len(payload)} bytes",
+            entry=ack,
+        )
+
+
+@reads.case(
+    "fresh",
+    "A read right after a control has the new value",
+    rule="An app that reads instead of waiting for the report must see what it set.",
+    section="4.2, R22",
+    needs=(WRITABLE,),
+    defects=("read-stale", "read-stale-until-reported"),
+)
+async def fresh(bench: Bench) -> None:
+    for point in bench.writable[:3]:
+        wanted = other_value(point, bench.values.get(point.name))
+        await bench.control({point.name: wanted})
+        await bench.settle()
+        got = await bench.read()
+        if not bench.same(point.name, wanted, got.get(point.name, b"")):
+            raise bench.fail(
+                "a read does not have the value that a control has set before",
+                expected=bench.shown([point.name], {point.name: wanted}),
+                got=bench.shown([point.name], got) if point.name in got else "no value",
+            )
+
+
+@reads.case(
+    "quiet",
+    "A read changes nothing and draws no report",
+    rule="Reads come often; each with a report besides would fill the line and the cloud.",
+    section="4.2",
+    severity=SHOULD,
+    needs=(POINTS,),
+    defects=("read-as-report", "read-and-report"),
+)
+async def quiet(bench: Bench) -> None:
+    await bench.settle()
+    since = bench.line.mark()
+    for _ in range(3):
+        await bench.read()
+    await bench.line.listen(SECOND_ACK)
+    if len(bench.reports(since)) >= 3:
+        raise bench.fail(
+            "every read drew a report besides its answer",
+            expected="only acks",
+            got=[r.entry for r in bench.reports(since)],
+        )
+
+
+@reads.case(
+    "partial",
+    "A read of some points is answered with these points",
+    rule="The flags of a read (12) say what is wanted; the flags of the answer (13) say what is there. "
+    "Generated code fills the answer up with stale bytes, which receivers ignore.",
+    section="5.5",
+    severity=SHOULD,
+    needs=(VARIABLE, POINTS),
+    defects=("partial-read-answers-all", "read-reply-wrong-flags"),
+)
+async def partial(bench: Bench) -> None:
+    points = bench.product.points
+    for chosen in ([points[0]], [points[-1]], list(points[::2])):
+        names = [point.name for point in chosen]
+        ack = await bench.exchange(bench.command(Command.P0_TO_MCU, bench.p0.read(names)))
+        _payload, p0 = _reply(bench, ack)
+        got = list(p0.raw or {})
+        if got != names:
+            raise bench.fail(
+                "the answer to a partial read has other points",
+                expected=", ".join(names),
+                got=", ".join(got) or "none",
+                entry=ack,
+            )
+
+
+@reads.case(
+    "exact",
+    "An answer ends with its last value",
+    rule="Generated code sends stale bytes behind the values of a partial answer; receivers have to "
+    "ignore them.",
+    section="5.5, 11",
+    severity=MAY,
+    needs=(VARIABLE, POINTS),
+    defects=("read-reply-padded",),
+)
+async def exact(bench: Bench) -> None:
+    names = [bench.product.points[0].name]
+    ack = await bench.exchange(bench.command(Command.P0_TO_MCU, bench.p0.read(names)))
+    _payload, p0 = _reply(bench, ack)
+    if p0.warnings:
+        raise bench.fail(
+            "the answer to a partial read has a tail",
+            expected="no bytes behind the values",
+            got="; ".join(p0.warnings),
+        )
+
+
+@reads.case(
+    "all",
+    "A read without flags asks for all points",
+    rule="No flag set, or no flags at all: the whole state is wanted (ruling R32).",
+    section="5.5, R32",
+    severity=SHOULD,
+    needs=(VARIABLE, POINTS),
+    defects=("read-all-empty",),
+)
+async def read_all(bench: Bench) -> None:
+    for payload in (bytes((Action.VAR_READ,)) + bytes(bench.product.flag_bytes), bytes((Action.VAR_READ,))):
+        ack = await bench.exchange(bench.command(Command.P0_TO_MCU, payload))
+        _payload, p0 = _reply(bench, ack)
+        if len(p0.raw or {}) != len(bench.product.points):
+            raise bench.fail(
+                "a read without flags was not answered with all points",
+                expected=f"{len(bench.product.points)} points",
+                got=f"{len(p0.raw or {})}",
+                entry=ack,
+            )
+
+
+@reads.case(
+    "padding",
+    "Padding bits in the flags of a read are ignored",
+    rule="The flags are whole bytes; bits above the last point mean nothing.",
+    section="5.5",
+    severity=SHOULD,
+    needs=(VARIABLE, POINTS),
+    defects=("flag-padding-refused",),
+)
+async def padding(bench: Bench) -> None:
+    ack = await bench.exchange(
+        bench.command(Command.P0_TO_MCU, bytes((Action.VAR_READ,)) + b"\xff" * bench.product.flag_bytes)
+    )
+    _payload, p0 = _reply(bench, ack)
+    if len(p0.raw or {}) != len(bench.product.points):
+        raise bench.fail(
+            "a read with all flag bits set was not answered with all points", got=[ack], entry=ack
+        )
+
+
+# --- reports
+
+
+@reports.case(
+    "on-change",
+    "A change on the device is reported at once",
+    rule="A key was pressed, a door was opened: bools, enums, writable points, alerts and faults are "
+    "reported at once, read-only numbers after 6 s at the latest.",
+    section="6.6",
+    needs=(PERSON, POINTS),
+    defects=("report-change-missing", "report-change-late"),
+)
+async def on_change(bench: Bench) -> None:
+    await bench.settle()
+    before = await bench.read()
+    since = bench.line.mark()
+    await bench.press(Press.CHANGE)
+    deadline = bench.line.now() + PERSON_TIME
+    changed: list[str] = []
+    while bench.line.now() < deadline:
+        if bench.reports(since):
+            return
+        now = await bench.read()
+        changed = [name for name in now if name in before and now[name] != before[name]]
+        if changed:
+            break
+        await bench.line.listen(1.0)
+    if not changed:
+        raise CaseSkippedError("no value changed")
+    slow = all(_slow(bench.product.point(name)) for name in changed)
+    within = REPORT_INTERVAL + REPORT if slow else REPORT
+    if not await bench.line.until(lambda: bench.reports(since), within):
+        raise bench.fail(
+            f"{', '.join(changed)} changed on the device and was not reported within {within:g} s",
+            expected="a report",
+            got=bench.line.commands(since),
+        )
+
+
+def _slow(point: DataPoint) -> bool:
+    from gizserial.mcu_reports import is_slow
+
+    return is_slow(point)
+
+
+@reports.case(
+    "rate",
+    "An idle device does not report more often than every 6 s",
+    rule="The cloud limits devices: reports that the environment causes come at most every 6 s; changes "
+    "of switches and alarms are exempt. A report without any change is for every 600 s.",
+    section="6.4, 6.6",
+    severity=SHOULD,
+    needs=(POINTS,),
+    defects=("report-every-second", "report-storm", "report-noisy-sensor", "report-without-change"),
+)
+async def rate(bench: Bench) -> None:
+    await bench.settle()
+    await bench.line.listen(REPORT_INTERVAL)
+    since = bench.line.mark()
+    await bench.line.listen(WATCH)
+    last: dict[str, Raw] = dict(bench.reported(0))
+    previous: tuple[float, Entry] | None = None
+    for report in bench.reports(since):
+        changed = [n for n, v in report.raw.items() if last.get(n) != v]
+        quick = any(not _slow(bench.product.point(name)) for name in changed)
+        last.update(report.raw)
+        gap = report.entry.time - previous[0] if previous else REPORT_INTERVAL
+        again = previous is not None and previous[1].frame == report.entry.frame
+        if not quick and not again and gap < REPORT_INTERVAL - 0.2:
+            raise bench.fail(
+                f"two reports came {gap:.1f} s apart, and nothing but read-only numbers had changed",
+                expected=f"at least {REPORT_INTERVAL:g} s between them",
+                got=[previous[1], report.entry] if previous else [report.entry],
+                entry=report.entry,
+            )
+        previous = (report.entry.time, report.entry)
+    idle = bench.reports(since)
+    same = [
+        r
+        for i, r in enumerate(idle[1:], 1)
+        if dict(r.raw) == dict(idle[i - 1].raw) and r.entry.frame != idle[i - 1].entry.frame
+    ]
+    if len(same) > 1:
+        raise bench.fail(
+            "reports come again and again although nothing changed",
+            expected="one report, then silence for 600 s",
+            got=[r.entry for r in same],
+        )
+
+
+@reports.case(
+    "storm",
+    "The MCU never floods the line",
+    rule="A report waits for its ack, and at 9600 baud a second has room for some tens of frames; a "
+    "flood starves the module's commands.",
+    section="1.8, 6.6",
+    defects=("report-storm", "heartbeat-storm", "time-request-storm"),
+    observes=True,
+)
+async def storm(bench: Bench) -> None:
+    times: list[tuple[float, Entry]] = []
+    frames: list[object] = []
+    for entry in bench.line.commands():
+        if frames and frames[-1] == entry.frame:
+            continue  # a repetition is another case's business
+        frames.append(entry.frame)
+        times = [(t, e) for t, e in times if entry.time - t < 1.0] + [(entry.time, entry)]
+        asked = sum(
+            1
+            for e in bench.line.entries
+            if e.direction == "sent"
+            and e.frame
+            and e.frame.command == Command.P0_TO_MCU
+            and 0 <= entry.time - e.time < 1.0
+        )
+        if len(times) > STORM + 2 * asked:
+            raise bench.fail(
+                f"{len(times)} commands of the MCU came within one second",
+                expected=f"at most {STORM}, and those that answer controls",
+                got=[e for _t, e in times],
+                entry=entry,
+            )
+
+
+@reports.case(
+    "full",
+    "A full report comes every 600 s",
+    rule="The cloud learns the state again that a lost report has hidden.",
+    section="6.6, R31",
+    severity=SHOULD,
+    needs=(SLOW, POINTS),
+    defects=("report-full-missing",),
+)
+async def full(bench: Bench) -> None:
+    since = bench.line.mark()
+    heard = await bench.line.until(
+        lambda: any(len(r.raw) == len(bench.product.points) for r in bench.reports(since)), FULL_REPORT + 10
+    )
+    if not heard:
+        raise bench.fail(
+            "no full report came within 600 s",
+            expected="a report with all points",
+            got=[r.entry for r in bench.reports(since)],
+        )
+
+
+@reports.case(
+    "layout",
+    "Every report has the layout that the definition gives",
+    rule="Action, flags, size and positions follow from the definition; one byte more or less and apps "
+    "show nonsense.",
+    section="5.1, 5.4, 5.5",
+    needs=(POINTS,),
+    defects=(
+        "report-wrong-action",
+        "report-short",
+        "report-tail",
+        "report-flags-padding",
+        "report-padding-bits",
+        "report-unflagged-points",
+        "sends-fixed-action",
+        "report-flags-little-endian",
+    ),
+    observes=True,
+)
+async def layout(bench: Bench) -> None:
+    variable = bench.product.layout is Layout.VARIABLE
+    for entry in bench.line.frames(command=Command.P0_FROM_MCU):
+        payload = entry.frame.payload if entry.frame is not None else b""
+        try:
+            p0 = bench.p0.parse(payload, Command.P0_FROM_MCU)
+        except BodyError as error:
+            bench.note(f"a report is unreadable: {error}", got=[entry], entry=entry)
+            continue
+        if p0.meaning is None:
+            bench.note(
+                "a report has an action that is not the product's",
+                expected=_actions(bench),
+                got="; ".join(p0.warnings) or "no action",
+                entry=entry,
+            )
+        elif p0.meaning is Meaning.REPORT:
+            _exact_report(bench, entry, payload, p0, variable=variable)
+
+
+def _actions(bench: Bench) -> str:
+    return f"action {action_for(Meaning.REPORT, bench.product.layout):02X}, or 06 for raw data"
+
+
+def _exact_report(bench: Bench, entry: Entry, payload: bytes, p0: P0, *, variable: bool) -> None:
+    if p0.warnings:
+        bench.note(
+            "a report has bytes behind its last value",
+            expected="none",
+            got="; ".join(p0.warnings),
+            entry=entry,
+        )
+        return
+    raw = p0.raw or {}
+    rebuilt = bench.p0.report(raw)
+    if rebuilt == payload:
+        return
+    if variable and rebuilt[: 1 + bench.product.flag_bytes] != payload[: 1 + bench.product.flag_bytes]:
+        if len(raw) < len(bench.product.points):
+            bench.note(
+                "flag bits above the last point are set",
+                expected=rebuilt[1 : 1 + bench.product.flag_bytes].hex(" "),
+                got=payload[1 : 1 + bench.product.flag_bytes].hex(" "),
+                entry=entry,
+            )
+        return  # a full report of generated code sets all bits of the flags (§5.5)
+    bench.note(
+        "padding bits in a report are not 0", expected=rebuilt.hex(" "), got=payload.hex(" "), entry=entry
+    )
+
+
+@reports.case(
+    "range",
+    "Every reported value is one that the definition allows",
+    rule="An index that the list does not have and a number outside its range are shown by apps as "
+    "nonsense, or not at all.",
+    section="5.6",
+    severity=SHOULD,
+    needs=(POINTS,),
+    defects=("report-out-of-range", "enum-off-by-one", "signed-scaling"),
+    observes=True,
+)
+async def in_range(bench: Bench) -> None:
+    told: set[str] = set()
+    for report in bench.reports():
+        for name, raw in report.raw.items():
+            point = bench.product.point(name)
+            warnings = point.warnings(raw)
+            if warnings and name not in told:
+                told.add(name)
+                bench.note(
+                    f"{name} was reported with a value outside its range",
+                    got="; ".join(warnings),
+                    entry=report.entry,
+                )
+
+
+@reports.case(
+    "truth",
+    "Reports and reads say the same",
+    rule="A report carries the live state; a different answer to a read means that one of the two is old.",
+    section="5.7, 6.6",
+    needs=(WRITABLE,),
+    defects=("report-stale-values", "read-stale", "number-little-endian", "bit-section-little-endian"),
+)
+async def truth(bench: Bench) -> None:
+    for turn in range(2):
+        raw = {p.name: other_value(p, bench.values.get(p.name)) for p in bench.writable[turn::2]}
+        if not raw:
+            continue
+        await bench.settle()
+        since = bench.line.mark()
+        await bench.control(raw)
+        await bench.line.until(lambda since=since: bench.reports(since), REPORT)  # type: ignore[misc]  # the default binds the loop's value
+        await bench.settle()
+        said = bench.reported(since)
+        read = await bench.read()
+        wrong = [
+            p.name
+            for p in bench.writable
+            if p.name in said and p.name in read and said[p.name] != read[p.name]
+        ]
+        if wrong:
+            raise bench.fail(
+                "the last report and a read right behind it differ",
+                expected=bench.shown(wrong, read),
+                got=bench.shown(wrong, said),
+            )

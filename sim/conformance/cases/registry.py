@@ -1,0 +1,52 @@
+"""How cases are declared: a group, and a decorator that makes a :class:`Case` of a coroutine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sim.conformance.model import Case, CaseFunction, Need, Severity
+
+MUST, SHOULD, MAY = Severity.MUST, Severity.SHOULD, Severity.MAY
+
+
+class Group:
+    """Cases with one theme, in the order in which they run.
+
+    :param name: First part of their ids.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cases: list[Case] = []
+
+    def case(
+        self,
+        name: str,
+        title: str,
+        *,
+        rule: str,
+        section: str,
+        severity: Severity = MUST,
+        needs: tuple[Need, ...] = (),
+        defects: tuple[str, ...] = (),
+        observes: bool = False,
+    ) -> Callable[[CaseFunction], CaseFunction]:
+        """Declare the decorated coroutine as a case of the group."""
+
+        def declare(run: CaseFunction) -> CaseFunction:
+            self.cases.append(
+                Case(
+                    id=f"{self.name}.{name}",
+                    title=title,
+                    rule=rule,
+                    section=section,
+                    severity=severity,
+                    run=run,
+                    needs=needs,
+                    defects=defects,
+                    observes=observes,
+                )
+            )
+            return run
+
+        return declare

@@ -1,0 +1,250 @@
+"""What the MCU does when nobody acks its own commands (serial.md §1.8)."""
+
+from __future__ import annotations
+
+import itertools
+
+from gizserial.commands import Command
+from sim.conformance.bench import Bench, other_value
+from sim.conformance.cases.registry import MAY, SHOULD, Group
+from sim.conformance.model import WRITABLE, Entry
+from sim.conformance.thresholds import (
+    REPORT,
+    RESEND_EARLIEST,
+    RESEND_LATEST,
+    RESEND_PATIENCE,
+    TRANSMISSIONS,
+)
+
+group = Group("resend")
+
+
+async def _report_for(bench: Bench, since: int) -> None:
+    """Have the MCU send a report, by a control."""
+    point = bench.writable[0]
+    await bench.control({point.name: other_value(point, bench.values.get(point.name))})
+    await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), REPORT)
+    if not bench.line.frames(since, Command.P0_FROM_MCU):
+        raise bench.fail(
+            "no report followed a control, so no repetition can be seen", expected="a report", got="nothing"
+        )
+
+
+async def _unacked(bench: Bench) -> list[Entry]:
+    """All transmissions of one report that nobody acks."""
+    await bench.settle()
+    since = bench.line.mark()
+    with bench.line.withhold(Command.P0_FROM_MCU):
+        await _report_for(bench, since)
+        await bench.line.listen(RESEND_PATIENCE)
+        sent = bench.line.frames(since, Command.P0_FROM_MCU)
+    first = sent[0].frame
+    return [
+        entry
+        for entry in sent
+        if entry.frame is not None and first is not None and entry.frame.sn == first.sn
+    ]
+
+
+def _transmissions(bench: Bench, sent: list[Entry]) -> list[Entry]:
+    if len(sent) < 2:
+        raise bench.fail(
+            "a report that nobody acked was not sent again",
+            expected="the same frame again after 200 ms, two times",
+            got=sent,
+        )
+    return sent
+
+
+@group.case(
+    "repeats",
+    "A report without ack is sent again",
+    rule="One disturbed byte must not lose a report: after 200 ms without ack the frame is sent again, "
+    "two times in all.",
+    section="1.8, R1",
+    needs=(WRITABLE,),
+    defects=("resend-missing", "resend-new-sn"),
+)
+async def repeats(bench: Bench) -> None:
+    _transmissions(bench, await _unacked(bench))
+
+
+@group.case(
+    "same-frame",
+    "A repetition is the same frame, byte by byte",
+    rule="The receiver knows a repetition by number and content; with a new number the app gets the "
+    "report twice.",
+    section="1.4, 1.8",
+    needs=(WRITABLE,),
+    defects=("resend-new-sn", "resend-different-bytes"),
+)
+async def same_frame(bench: Bench) -> None:
+    await bench.settle()
+    since = bench.line.mark()
+    with bench.line.withhold(Command.P0_FROM_MCU):
+        await _report_for(bench, since)
+        await bench.line.listen(RESEND_PATIENCE)
+        sent = bench.line.frames(since, Command.P0_FROM_MCU)
+    first = sent[0]
+    others = [e for e in sent[1:] if e.wire != first.wire and e.frame and first.frame]
+    near = [
+        e
+        for e in others
+        if e.frame is not None
+        and first.frame is not None
+        and (e.frame.payload == first.frame.payload or e.frame.sn == first.frame.sn)
+    ]
+    if near:
+        raise bench.fail(
+            "a report was repeated with other bytes",
+            expected=first.wire.hex(" "),
+            got="; ".join(entry.wire.hex(" ") for entry in near[:3]),
+            entry=near[0],
+        )
+
+
+@group.case(
+    "interval",
+    "A repetition comes 200 ms after the frame",
+    rule="Sooner it overtakes an ack that is in time; much later the app waits. Newer peers take 600 ms "
+    "and more for long frames.",
+    section="1.8, R2",
+    severity=SHOULD,
+    needs=(WRITABLE,),
+    defects=("resend-too-fast", "resend-too-slow"),
+)
+async def interval(bench: Bench) -> None:
+    sent = await _unacked(bench)
+    for earlier, later in itertools.pairwise(sent):
+        gap = later.began - earlier.time
+        if gap < RESEND_EARLIEST:
+            raise bench.fail(
+                f"a report was repeated after {gap * 1000:.0f} ms",
+                expected=f"200 ms, at least {RESEND_EARLIEST * 1000:.0f} ms",
+                got=[earlier, later],
+            )
+        if gap > RESEND_LATEST:
+            raise bench.fail(
+                f"a report was repeated only after {gap:.1f} s",
+                expected=f"200 ms, at most {RESEND_LATEST:g} s",
+                got=[earlier, later],
+            )
+
+
+@group.case(
+    "gives-up",
+    "The repetitions end",
+    rule="Two repetitions, then the frame is dropped: a module that is gone must not keep the MCU busy. "
+    "A peer tolerates up to four equal frames.",
+    section="1.8, R1",
+    needs=(WRITABLE,),
+    defects=("resend-forever",),
+)
+async def gives_up(bench: Bench) -> None:
+    sent = await _unacked(bench)
+    if len(sent) > TRANSMISSIONS:
+        raise bench.fail(
+            f"a report was sent {len(sent)} times within {RESEND_PATIENCE:g} s",
+            expected=f"3 times, at most {TRANSMISSIONS}",
+            got=sent,
+        )
+
+
+@group.case(
+    "ends-with-ack",
+    "An ack ends the repetitions",
+    rule="Once acked, a frame is done: another copy would be a duplicate.",
+    section="1.8",
+    needs=(WRITABLE,),
+    defects=("resend-after-ack", "ack-not-recognised"),
+)
+async def ends_with_ack(bench: Bench) -> None:
+    await bench.settle()
+    since = bench.line.mark()
+    with bench.line.withhold(Command.P0_FROM_MCU):
+        await _report_for(bench, since)
+        sent = bench.line.frames(since, Command.P0_FROM_MCU)
+        bench.line.ack(sent[-1])
+    await bench.line.listen(1.0)
+    sn = sent[0].frame.sn if sent[0].frame is not None else 0
+    copies = [
+        e for e in bench.line.frames(since, Command.P0_FROM_MCU) if e.frame is not None and e.frame.sn == sn
+    ]
+    if len(copies) > 1 and copies[1].frame == copies[0].frame:
+        raise bench.fail(
+            "a report was sent again although it was acked", expected="one transmission", got=copies
+        )
+
+
+@group.case(
+    "recovers",
+    "After a report was given up everything goes on",
+    rule="The module was away for a moment. Afterwards controls are carried out and reported as before.",
+    section="1.8",
+    needs=(WRITABLE,),
+    defects=("stuck-after-give-up",),
+)
+async def recovers(bench: Bench) -> None:
+    await _unacked(bench)
+    point = bench.writable[0]
+    await bench.settle()
+    raw = {point.name: other_value(point, bench.values.get(point.name))}
+    since = bench.line.mark()
+    await bench.set_and_check(raw, "a control after a report was given up")
+    await bench.line.until(lambda: bench.reports(since), REPORT)
+    if not bench.reports(since):
+        raise bench.fail(
+            "after a report was given up no further report comes", expected="a report", got="nothing"
+        )
+
+
+@group.case(
+    "number-checked",
+    "An ack with another number is not taken",
+    rule="A late ack of an earlier command must not end the repetitions of this one. Generated code "
+    "looks at the command only (R24).",
+    section="1.4, R24",
+    severity=MAY,
+    needs=(WRITABLE,),
+    defects=("ack-sn-unchecked",),
+)
+async def number_checked(bench: Bench) -> None:
+    await bench.settle()
+    since = bench.line.mark()
+    with bench.line.withhold(wrong_sn=True):
+        await _report_for(bench, since)
+        await bench.line.listen(1.0)
+        sent = bench.line.frames(since, Command.P0_FROM_MCU)
+    if len(sent) < 2:
+        raise bench.fail(
+            "an ack with another number ended the repetitions", expected="the report again", got=sent
+        )
+
+
+@group.case(
+    "counter",
+    "Every new command has the next number",
+    rule="One counter for all commands of a side, plus one each, FF is followed by 0.",
+    section="1.4",
+    defects=("sn-not-incremented", "sn-copied-from-peer", "sn-skips", "resend-new-sn"),
+    severity=SHOULD,
+    observes=True,
+)
+async def counter(bench: Bench) -> None:
+    previous: Entry | None = None
+    for entry in bench.line.commands():
+        frame = entry.frame
+        if frame is None or frame.command == Command.ILLEGAL_FRAME_FROM_MCU:
+            continue
+        if previous is None or previous.frame is None or previous.frame == frame:
+            previous = entry
+            continue
+        step = (frame.sn - previous.frame.sn) & 0xFF
+        if step != 1 and frame.sn != 0:
+            raise bench.fail(
+                "the numbers of two commands that follow each other do not",
+                expected=f"sn {(previous.frame.sn + 1) & 0xFF:02X}",
+                got=[previous, entry],
+                entry=entry,
+            )
+        previous = entry

@@ -1,0 +1,167 @@
+"""Runs cases one after the other, puts the values back, and keeps what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from gizserial import schemas
+from gizserial.commands import Command
+from gizserial.datapoints import Raw
+from gizserial.errors import BodyError
+from sim.conformance.bench import CONNECTED, Bench
+from sim.conformance.model import (
+    Case,
+    CaseFailedError,
+    CaseResult,
+    CaseSkippedError,
+    LineLostError,
+    RunResult,
+    Verdict,
+)
+
+CASE_LIMIT: Final = 900.0
+"""Seconds after which a case is broken: longer than the longest wait, which is that for the full report."""
+
+Progress = Callable[[int, int, Case, CaseResult | None], None]
+"""Told before (result None) and after each case: its number, how many there are, the case."""
+
+
+async def run_cases(
+    bench: Bench,
+    cases: Sequence[Case],
+    *,
+    progress: Progress | None = None,
+    skipped: Iterable[str] = (),
+) -> RunResult:
+    """Run the cases against the MCU on the bench's line, which is open.
+
+    The device's values are read before and put back afterwards. If it does not say who it is, the run ends
+    with the one case that says so.
+
+    :param progress: Told before and after each case.
+    :param skipped: Ids that the user does not want.
+    """
+    run = _Run(bench, progress, len(cases))
+    unwanted = frozenset(skipped)
+    await run.begin()
+    for number, case in enumerate(cases, 1):
+        await run.case(number, case, unwanted=case.id in unwanted)
+    return await run.end()
+
+
+class _Run:
+    def __init__(self, bench: Bench, progress: Progress | None, count: int) -> None:
+        self._bench = bench
+        self._progress = progress
+        self._count = count
+        self._results: list[CaseResult] = []
+        self._found: dict[str, Raw] = {}
+        self._stopped = ""
+        self._restored = ""
+        self._facts: dict[str, str] = {}
+
+    async def begin(self) -> None:
+        """Meet the MCU and learn its values."""
+        bench = self._bench
+        try:
+            await bench.line.listen(0.05)
+            ack = await bench.exchange(bench.command(Command.DEVICE_INFO))
+            self._know(ack.frame.payload if ack.frame is not None else b"")
+            await bench.push_status(CONNECTED)
+            await bench.settle()
+            await bench.first_values()
+            self._found = dict(bench.values)
+        except CaseFailedError as failed:
+            self._facts["handshake"] = failed.finding.text
+        except LineLostError as lost:
+            self._stopped = f"the line went down: {lost}"
+
+    def _know(self, payload: bytes) -> None:
+        try:
+            fields = schemas.DEVICE_INFO.parse(payload)
+        except BodyError:
+            return
+        self._facts |= {
+            "hardware": str(fields["hard_ver"]),
+            "software": str(fields["soft_ver"]),
+            "product key": f"{str(fields['product_key'])[:8]}…",
+        }
+
+    async def case(self, number: int, case: Case, *, unwanted: bool) -> None:
+        """Run one case."""
+        if self._stopped:
+            return
+        if self._progress is not None:
+            self._progress(number, self._count, case, None)
+        reason = "not wanted (--skip)" if unwanted else self._missing(case)
+        if reason:
+            result = CaseResult(
+                case=case, verdict=Verdict.SKIPPED, reason=reason, began=self._bench.line.now()
+            )
+        else:
+            result = await self._carried_out(case)
+        self._results.append(result)
+        if self._progress is not None:
+            self._progress(number, self._count, case, result)
+
+    def _missing(self, case: Case) -> str:
+        return next((text for need in case.needs if (text := need.missing(self._bench.setting))), "")
+
+    async def _carried_out(self, case: Case) -> CaseResult:
+        bench = self._bench
+        bench.findings = []
+        mark, began = bench.line.mark(), bench.line.now()
+        verdict, reason = Verdict.PASSED, ""
+        try:
+            if not case.observes:
+                await bench.settle()
+            async with asyncio.timeout(CASE_LIMIT):
+                await case.run(bench)
+        except CaseFailedError as failed:
+            bench.findings.append(failed.finding)
+        except CaseSkippedError as skip:
+            verdict, reason = Verdict.SKIPPED, str(skip)
+        except LineLostError as lost:
+            verdict, reason = Verdict.BROKEN, f"the line went down: {lost}"
+            self._stopped = reason
+        except TimeoutError:
+            verdict, reason = Verdict.BROKEN, f"it did not end within {CASE_LIMIT:g} s"
+        if bench.findings:
+            verdict = Verdict.FAILED
+        ended = bench.line.now()
+        entries = tuple(bench.line.entries[mark:])
+        result = CaseResult(
+            case=case,
+            verdict=verdict,
+            findings=tuple(bench.findings),
+            reason=reason,
+            began=began,
+            seconds=ended - began,
+            entries=entries,
+        )
+        if not case.observes and not self._stopped:
+            await self._tidy()
+        return result
+
+    async def _tidy(self) -> None:
+        """The values as they were found, so that the next case and the user find them so."""
+        try:
+            await self._bench.settle()
+            if self._found:
+                self._restored = await self._bench.put_back(self._found)
+        except LineLostError as lost:
+            self._stopped = f"the line went down: {lost}"
+
+    async def end(self) -> RunResult:
+        """Everything that was found out."""
+        bench = self._bench
+        return RunResult(
+            product=bench.product,
+            results=tuple(self._results),
+            seconds=bench.line.now(),
+            facts=self._facts,
+            restored=self._restored,
+            stopped=self._stopped,
+        )

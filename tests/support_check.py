@@ -1,0 +1,79 @@
+"""What tests of the conformance suite share: a bench and a simulated MCU on a line in memory, in virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from gizserial.events import Event
+from gizserial.io.driver import Driver
+from gizserial.io.memory import MemoryLink
+from gizserial.io.memory_transport import MemoryTransport
+from gizserial.io.products import load_product
+from gizserial.mcu import McuRole
+from gizserial.mcu_options import McuOptions
+from gizserial.product import Product
+from sim.clock import LoopClock, run_virtual
+from sim.conformance.bench import Bench, Press
+from sim.conformance.cases import CASES
+from sim.conformance.line import BenchLine
+from sim.conformance.model import Case, RunResult, Setting
+from sim.conformance.runner import Progress, run_cases
+
+PRODUCTS = Path(__file__).resolve().parent.parent / "fixtures" / "products"
+BYTE_TIME = 10 / 9600
+
+
+def product(name: str) -> Product:
+    return load_product(PRODUCTS / f"{name}.json")
+
+
+class Finger:
+    """Presses the buttons of a simulated MCU."""
+
+    def __init__(self, driver: Driver[Event], role: McuRole) -> None:
+        self.driver, self.role = driver, role
+
+    async def press(self, what: Press) -> bool:
+        now, role = self.driver.now(), self.role
+        if what is Press.SOFT_AP:
+            role.provision(1, now=now)
+        elif what is Press.AIRLINK:
+            role.provision(2, now=now)
+        elif what is Press.RESET:
+            role.reset_module(now=now)
+        else:
+            point = next(p for p in role.product.points if p.width == 1)
+            role.set_raw(point.name, 1 - int(role.raw[point.name]), now=now)
+        self.driver.wake()
+        return True
+
+
+@contextlib.asynccontextmanager
+async def benched(
+    of: Product, defects: Sequence[str] = (), *, slow: bool = False, large: bool = True, person: bool = True
+) -> AsyncIterator[Bench]:
+    """A bench whose line ends in a simulated MCU."""
+    ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+    role = McuRole(of, McuOptions(byte_time=BYTE_TIME))
+    async with Driver(role, theirs, clock=LoopClock()) as driver:
+        line = BenchLine(ours, byte_time=BYTE_TIME)
+        await line.open()
+        try:
+            setting = Setting(product=of, person=person, slow=slow, large=large)
+            yield Bench(line, setting, person=Finger(driver, role))
+        finally:
+            await line.close()
+
+
+def check(
+    of: Product, defects: Sequence[str] = (), cases: Sequence[Case] = CASES, *, slow: bool = False, progress: Progress | None = None
+) -> RunResult:
+    """A conformance run in virtual time."""
+
+    async def main() -> RunResult:
+        async with benched(of, defects, slow=slow) as bench:
+            return await run_cases(bench, cases, progress=progress)
+
+    return run_virtual(main())
