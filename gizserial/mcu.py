@@ -34,7 +34,7 @@ from gizserial.framing import BadFrame, Frame
 from gizserial.mcu_options import McuOptions
 from gizserial.mcu_reports import ReportPolicy, zero
 from gizserial.p0 import P0, Meaning, P0Codec, raw_from_mcu, take_sub_device
-from gizserial.product import DataType, Layout, Product
+from gizserial.product import DataPoint, DataType, Layout, Product
 
 _AUTO_CODE: Final = 0x02
 _VAR_LEN: Final = 0x80
@@ -391,16 +391,19 @@ class McuRole:
         ignored: list[str] = []
         for name, raw in (p0.raw or {}).items():
             point = self.product.point(name)
-            out_of_range = (
-                point.data_type is DataType.ENUM and isinstance(raw, int) and raw >= len(point.texts)
-            )
-            if not point.writable or out_of_range:
+            if not point.writable or self._refused(point, raw):
                 ignored.append(name)
             else:
                 applied[name] = raw
         self._live.update(applied)
         self._events.append(ControlApplied(applied, tuple(ignored)))
         self._report_after_control([*applied, *ignored], now)
+
+    def _refused(self, point: DataPoint, raw: Raw) -> bool:
+        """Whether the definition does not allow the value; enums have no table for it in any case (§5.6)."""
+        if self.options.takes_out_of_range and point.data_type is not DataType.ENUM:
+            return False
+        return bool(point.warnings(raw))
 
     def _status(self, frame: Frame) -> None:
         try:

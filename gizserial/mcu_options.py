@@ -58,6 +58,8 @@ class McuOptions:
     """Report after every control, also when nothing changed; the SDK only when something did (R23)."""
     no_ack_on_bad_sum_notice: bool = True
     """Say nothing to a damaged ack or notice; the SDK answers it with 12 code 01 (§4.9)."""
+    takes_out_of_range: bool = False
+    """Take a number outside the definition's range, as the SDK does, which checks no range (§5.6)."""
     reboot_delay_ms: int = 600
     """From the ack of 0F to the restart (R36)."""
     never_answers: bool = False

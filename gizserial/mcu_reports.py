@@ -18,13 +18,15 @@ def is_slow(point: DataPoint) -> bool:
 
 
 def zero(point: DataPoint) -> Raw:
-    """The value after power-up: a real 0, as in the SDK, or the raw one where no raw value means that."""
+    """The value after power-up: a real 0, as in the SDK, or the least raw value where 0 is not allowed."""
     if point.data_type is DataType.BINARY:
         return bytes(point.size)
-    try:
-        return point.raw(0) if point.scale is not None else 0
-    except ValueOutOfRange:
+    if point.scale is None:
         return 0
+    try:
+        return point.raw(0)
+    except ValueOutOfRange:
+        return point.scale.raw_min
 
 
 class ReportPolicy:

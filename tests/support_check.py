@@ -1,4 +1,4 @@
-"""What tests of the conformance suite share: a bench and a simulated MCU on a line in memory, in virtual time."""
+"""What tests of the conformance suite share: a bench and a simulated MCU, in memory and virtual time."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ class Finger:
         elif what is Press.RESET:
             role.reset_module(now=now)
         else:
-            point = next(p for p in role.product.points if p.width == 1)
-            role.set_raw(point.name, 1 - int(role.raw[point.name]), now=now)
+            changing = [point for point in role.product.points if point.width == 1]
+            for point in changing[:1]:
+                role.set_raw(point.name, 1 - int(role.raw[point.name]), now=now)
+            return bool(changing)
         self.driver.wake()
         return True
 
@@ -68,7 +70,12 @@ async def benched(
 
 
 def check(
-    of: Product, defects: Sequence[str] = (), cases: Sequence[Case] = CASES, *, slow: bool = False, progress: Progress | None = None
+    of: Product,
+    defects: Sequence[str] = (),
+    cases: Sequence[Case] = CASES,
+    *,
+    slow: bool = False,
+    progress: Progress | None = None,
 ) -> RunResult:
     """A conformance run in virtual time."""
 

@@ -170,8 +170,8 @@ def test_a_control_is_acked_applied_and_reported() -> None:
 
 def test_what_is_not_flagged_is_not_taken() -> None:
     mcu, line = started(values={"LED_R": 7, "LED_G": 8})
-    line.receive(p0("0104 00ff ffffff".replace(" ", "")))
-    assert (mcu.value("LED_OnOff"), mcu.raw["LED_R"], mcu.value("LED_G")) == (False, 255, 8)
+    line.receive(p0("0104 00fe ffffff".replace(" ", "")))
+    assert (mcu.value("LED_OnOff"), mcu.raw["LED_R"], mcu.value("LED_G")) == (False, 254, 8)
 
 
 def test_points_are_applied_in_id_order_and_told() -> None:
@@ -232,9 +232,17 @@ def test_an_enum_index_out_of_range_and_read_only_points_are_ignored() -> None:
     assert hexes(line) == ["140034" + f"{0 | 0 << 1 | 1 << 4:02x}"], "what was asked for is reported as it is"
 
 
-def test_numbers_out_of_the_definitions_range_are_taken() -> None:
-    # serial.md §5.6: on decode deliver with a warning.
+def test_numbers_out_of_the_definitions_range_are_not_taken() -> None:
     mcu, line = started()
+    line.receive(p0("01200000 0000c8".replace(" ", "")))
+    assert mcu.raw["Motor_Speed"] == 5
+    (applied,) = line.of(ControlApplied)
+    assert applied.ignored == ("Motor_Speed",)
+
+
+def test_the_sdk_takes_numbers_out_of_the_definitions_range() -> None:
+    # observed.md, data points: decoding does not check ranges.
+    mcu, line = started(takes_out_of_range=True)
     line.receive(p0("01200000 0000c8".replace(" ", "")))
     assert mcu.raw["Motor_Speed"] == 200
 

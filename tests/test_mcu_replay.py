@@ -25,6 +25,7 @@ SDK: dict[str, Any] = {
     "report_after_control": False,
     "report_min_slow_only": True,
     "no_ack_on_bad_sum_notice": False,
+    "takes_out_of_range": True,
 }
 """What observed.md says of the SDK, as our switches."""
 
