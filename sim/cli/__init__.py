@@ -16,6 +16,7 @@ from gizserial.cli.group import LazyGroup, debug_option, run
         "module": "sim.cli.module:module",
         "mcu": "sim.cli.mcu:mcu",
         "cloud": "sim.cli.cloud:cloud",
+        "check": "sim.cli.check:check",
     },
     epilog="\b\nExample:\n  gizsim demo",
 )

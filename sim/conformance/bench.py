@@ -1,7 +1,7 @@
 """What a case works with: exchanges of a module, values of the product, and words for what went wrong.
 
-Cases lean on as little as they can: an exchange takes any ack of the right command, within three transmissions, so
-that firmware with one fault fails the case of that fault and not all of them.
+Cases lean on as little as they can: an exchange takes any ack of the right command, within three
+transmissions, so that firmware with one fault fails the case of that fault and not all of them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from gizserial import schemas
-from gizserial.codec import Codec
-from gizserial.commands import FRAMES, Command, Direction
+from gizserial.commands import FRAMES, Command
 from gizserial.datapoints import Raw
-from gizserial.describe import describe, headline, value_text
+from gizserial.describe import value_text
 from gizserial.errors import BodyError
-from gizserial.framing import BadFrame, Frame, Noise
+from gizserial.framing import BadFrame, Frame
 from gizserial.p0 import P0, Meaning, P0Codec, raw_to_mcu
 from gizserial.product import DataPoint, DataType, Layout, Product
 from gizserial.wifi_status import WifiStatus
 from sim.conformance.line import BenchLine
 from sim.conformance.model import CaseFailedError, CaseSkippedError, Entry, Finding, Setting
 from sim.conformance.thresholds import (
+    ACK,
     ACK_PATIENCE,
+    ADAPTER,
     MODULE_TRIES,
     PERSON,
     QUIET,
@@ -32,6 +33,7 @@ from sim.conformance.thresholds import (
     REPORT,
     SECOND_ACK,
 )
+from sim.conformance.words import Words
 
 CONNECTED: Final = WifiStatus(station=True, router=True, cloud=True, rssi=7)
 """What the bench tells the MCU of its network: all is well."""
@@ -83,13 +85,12 @@ class Bench:
         self.setting: Final = setting
         self.product: Final[Product] = setting.product
         self.p0: Final = P0Codec(setting.product)
-        self.codec: Final = Codec(setting.product)
+        self._words = Words(setting.product)
         self.values: dict[str, Raw] = {}
         """Raw values as the MCU told them last."""
         self.findings: list[Finding] = []
         """Deviations that do not end the case."""
         self._person = person
-        self._seen = 0
 
     # --- words
 
@@ -112,10 +113,7 @@ class Bench:
 
     def say(self, entry: Entry) -> str:
         """One line for a person: what stands on the line there."""
-        if isinstance(entry.item, Noise):
-            return f"{len(entry.wire)} bytes outside any frame: {entry.wire[:24].hex(' ')}"
-        direction: Direction = "module>mcu" if entry.direction == "sent" else "mcu>module"
-        return headline(describe(entry.item, self.codec, direction=direction))
+        return self._words.say(entry)
 
     # --- exchanges
 
@@ -424,8 +422,6 @@ class Bench:
         )
 
     def _in_time(self, sent: Entry, ack: Entry, name: str) -> None:
-        from sim.conformance.thresholds import ACK, ADAPTER
-
         latency = ack.began - sent.time
         if latency > ACK + ADAPTER:
             self.note(
@@ -455,7 +451,7 @@ def other_value(point: DataPoint, than: Raw | None) -> Raw:
 
 
 def sample_values(point: DataPoint) -> list[Raw]:
-    """Values to write: a number's minimum, maximum and one between, each value of an enum, patterns of bytes."""
+    """Values to write: a number's ends and one between, each value of an enum, patterns of bytes."""
     if point.data_type is DataType.BOOL:
         return [1, 0]
     if point.data_type is DataType.ENUM:

@@ -61,15 +61,19 @@ class BenchLine:
         self.utc: Callable[[], float | None] = lambda: None
         """Seconds since 1970 that 17 is answered with; None: no time is known, all zeros (R17)."""
 
-    async def open(self) -> None:
+    async def open(self, waiting: Callable[[str], None] | None = None) -> None:
         """Open the port and wait until the line is up.
 
+        :param waiting: Told what the peer has to open, when nobody is there yet.
         :raises TransportError: it cannot be opened.
         """
-        self._start = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         await self.transport.open(self._line)
+        if not self.transport.connected and waiting is not None:
+            waiting(self.transport.other_end or self.transport.name)
         while not self.transport.connected:
             await self._wait(None)
+        self._start = loop.time()
 
     async def close(self) -> None:
         """Close the port."""

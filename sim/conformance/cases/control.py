@@ -230,7 +230,6 @@ def _beyond(point: DataPoint) -> int | None:
 
 
 async def _out_of_range(bench: Bench, point: DataPoint, bad: int) -> None:
-    before = (await bench.read()).get(point.name)
     points = bench.p0.data_points
     flags = points.build_flags([point.name])
     if bench.product.layout is Layout.FIXED:

@@ -1,0 +1,118 @@
+"""Where a run goes: the terminal, files, and the person at the bench."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import click
+
+from gizserial.capture.formats import format_of
+from gizserial.capture.record import Meta, Record
+from gizserial.commands import Direction as WireDirection
+from gizserial.io.driver import Direction
+from gizserial.io.files import atomic_writer
+from gizserial.product import Product
+from sim.conformance import report_html, report_json, report_junit
+from sim.conformance.bench import Press
+from sim.conformance.model import Case, CaseResult, RunResult, Severity
+from sim.conformance.report_text import outcome
+
+_DIRECTIONS: Final[dict[str, WireDirection]] = {"sent": "module>mcu", "received": "mcu>module"}
+
+
+class Outputs:
+    """The files of a run; each is written whole or not at all.
+
+    :param fails_from: Least severity that counts as a failure in JUnit XML.
+    """
+
+    def __init__(
+        self,
+        *,
+        report: str | None = None,
+        html: str | None = None,
+        json_file: str | None = None,
+        capture: str | None = None,
+        fails_from: Severity = Severity.SHOULD,
+    ) -> None:
+        self._report, self._html, self._json, self._capture = report, html, json_file, capture
+        self._fails_from = fails_from
+        self._records: list[Record] = []
+
+    def recorded(self, direction: Direction, data: bytes, now: float) -> None:
+        """Everything that crosses the line."""
+        self._records.append(Record(round(now, 6), _DIRECTIONS[direction], data))
+
+    def write_capture(self, product: Product) -> None:
+        """The capture, also of a run that was interrupted.
+
+        :raises CaptureError: it cannot be written.
+        """
+        if self._capture is None:
+            return
+        with atomic_writer(self._capture) as file:
+            meta = Meta({"product_key": product.product_key, "tool": "gizsim check"})
+            writer = format_of(self._capture).writer(file, self._capture, meta)
+            for record in self._records:
+                writer.write(record)
+
+    def write(self, run: RunResult) -> None:
+        """The reports.
+
+        :raises CaptureError: one cannot be written.
+        """
+        if self._json == "-":
+            _print(report_json.lines(run))
+        elif self._json is not None:
+            _write(self._json, "".join(f"{line}\n" for line in report_json.lines(run)).encode())
+        if self._report is not None:
+            _write(self._report, report_junit.render(run, fails_from=self._fails_from))
+        if self._html is not None:
+            _write(self._html, report_html.render(run).encode())
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _write(path: str, data: bytes) -> None:
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+class Progress:
+    """One line per case; on a terminal also the one that is running."""
+
+    def __init__(self) -> None:
+        self._live = sys.stdout.isatty()
+
+    def __call__(self, number: int, count: int, case: Case, result: CaseResult | None) -> None:
+        """See :data:`sim.conformance.runner.Progress`."""
+        if result is not None:
+            click.echo(f"{self._clear()}[{number:>{len(str(count))}}/{count}] {outcome(result)}")
+        elif self._live:
+            click.echo(f"{self._clear()}[{number:>{len(str(count))}}/{count}] {case.id} ...", nl=False)
+
+    def _clear(self) -> str:
+        return "\r\x1b[2K" if self._live else ""
+
+
+class Terminal:
+    """The person at the terminal, who is at the device too."""
+
+    async def press(self, what: Press) -> bool:
+        """Ask, and wait for Enter; ``s`` leaves the case out."""
+        text = f"\n  Please {what.value}, then press Enter (s and Enter: skip) "
+        click.echo(text, nl=False, err=True)
+        answer = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        return bool(answer) and answer.strip().lower() != "s"
+
+
+def wall_time() -> float:
+    """Seconds since 1970, for MCUs that ask for the time."""
+    return time.time()

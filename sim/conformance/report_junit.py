@@ -1,0 +1,78 @@
+"""A run as JUnit XML, which CI services show as tests."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from sim.conformance.model import CaseResult, RunResult, Severity, Verdict
+from sim.conformance.report_text import around
+from sim.conformance.words import Words
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no XML document may have; values of a device may."""
+
+
+def render(run: RunResult, *, fails_from: Severity = Severity.SHOULD) -> bytes:
+    """The document.
+
+    :param fails_from: Deviations below this severity are no failures, but told in the output of the case.
+    """
+    words = Words(run.product)
+    failed = run.failed(fails_from)
+    suites = ET.Element("testsuites", name="gizsim check")
+    suite = ET.SubElement(
+        suites,
+        "testsuite",
+        name=_clean(f"gizserial.{run.product.name}"),
+        tests=str(len(run.results)),
+        failures=str(len(failed)),
+        errors=str(len(run.of(Verdict.BROKEN))),
+        skipped=str(len(run.of(Verdict.SKIPPED))),
+        time=f"{run.seconds:.3f}",
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in run.facts.items():
+        ET.SubElement(properties, "property", name=name, value=_clean(value))
+    for result in run.results:
+        suite.append(_case(result, words, failed=result in failed))
+    ET.indent(suites)
+    document: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def _case(result: CaseResult, words: Words, *, failed: bool) -> ET.Element:
+    case = result.case
+    element = ET.Element(
+        "testcase",
+        classname=f"mcu.{case.group}",
+        name=f"{case.id}: {case.title}",
+        time=f"{result.seconds:.3f}",
+    )
+    if result.verdict is Verdict.SKIPPED:
+        ET.SubElement(element, "skipped", message=_clean(result.reason))
+    elif result.verdict is Verdict.BROKEN:
+        ET.SubElement(element, "error", message=_clean(result.reason))
+    elif result.verdict is Verdict.FAILED:
+        text = _clean(_text(result, words))
+        if failed:
+            first = result.findings[0].text if result.findings else case.title
+            told = ET.SubElement(element, "failure", message=_clean(first), type=case.severity.word)
+        else:
+            told = ET.SubElement(element, "system-out")
+        told.text = text
+    return element
+
+
+def _text(result: CaseResult, words: Words) -> str:
+    lines = [f"{result.case.rule} ({result.case.severity.word}, section {result.case.section})"]
+    for finding in result.findings:
+        lines += ["", finding.text]
+        lines += [f"  expected: {finding.expected}"] if finding.expected else []
+        lines += [f"  came:     {finding.got}"] if finding.got else []
+    lines += ["", *(words.line(entry) for entry in around(result, 20))]
+    return "\n".join(lines)
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,112 @@
+"""The summary that a person at a terminal acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import click
+
+from sim.conformance.model import Case, CaseResult, Entry, Finding, RunResult, Severity, Verdict
+from sim.conformance.words import Words
+
+_COLOURS: Final = {
+    Verdict.PASSED: "green",
+    Verdict.FAILED: "red",
+    Verdict.SKIPPED: "cyan",
+    Verdict.BROKEN: "magenta",
+}
+_AROUND: Final = 12
+"""Entries shown of a failed case."""
+
+
+def outcome(result: CaseResult) -> str:
+    """One line for a case that ended."""
+    word: str = click.style(verdict_word(result).ljust(7), fg=_COLOURS[result.verdict], bold=True)
+    line: str = f"{word} {result.case.id:<28} {result.reason or result.case.title}"
+    return line
+
+
+def verdict_word(result: CaseResult) -> str:
+    """``ok``, ``FAILED``, ``remark``, ``skipped`` or ``broken``."""
+    if result.verdict is Verdict.PASSED:
+        return "ok"
+    if result.verdict is Verdict.FAILED:
+        return "remark" if result.case.severity is Severity.MAY else "FAILED"
+    return result.verdict.value
+
+
+def summary(run: RunResult) -> str:
+    """Everything that is to be done, and the figures."""
+    return "\n".join(_lines(run))
+
+
+def _lines(run: RunResult) -> Iterator[str]:
+    words = Words(run.product)
+    for result in run.of(Verdict.FAILED):
+        yield ""
+        yield from _failed(result, words)
+    for result in run.of(Verdict.BROKEN):
+        yield f"\n{outcome(result)}"
+    yield ""
+    facts = ", ".join(f"{name} {value}" for name, value in run.facts.items())
+    if facts:
+        yield f"MCU: {facts}"
+    counts = {verdict: len(run.of(verdict)) for verdict in Verdict}
+    remarks = len(run.of(Verdict.FAILED)) - len(run.failed())
+    parts = [f"{counts[Verdict.PASSED]} passed", f"{len(run.failed())} failed"]
+    if remarks:
+        parts.append(f"{remarks} with remarks")
+    if counts[Verdict.BROKEN]:
+        parts.append(f"{counts[Verdict.BROKEN]} broken")
+    parts.append(f"{counts[Verdict.SKIPPED]} skipped")
+    yield f"{', '.join(parts)} in {run.seconds:.0f} s"
+    if run.restored:
+        yield click.style(f"note: {run.restored}", fg="yellow")
+    if run.stopped:
+        yield click.style(f"the run ended early: {run.stopped}", fg="red")
+
+
+def _failed(result: CaseResult, words: Words) -> Iterator[str]:
+    case = result.case
+    yield click.style(f"{verdict_word(result)}  {case.id}: {case.title}", fg="red", bold=True)
+    yield f"  {case.severity.word}, section {case.section}. {case.rule}"
+    for finding in result.findings[:8]:
+        yield from _finding(finding, words)
+    if len(result.findings) > 8:
+        yield f"  and {len(result.findings) - 8} more like these"
+    shown = around(result)
+    if shown:
+        yield "  on the line:"
+        yield from (f"    {words.line(entry)}" for entry in shown)
+
+
+def _finding(finding: Finding, words: Words) -> Iterator[str]:
+    yield click.style(f"  - {finding.text}", bold=True)
+    if finding.expected:
+        yield f"      expected: {finding.expected}"
+    if finding.got:
+        yield f"      came:     {finding.got}"
+    if finding.entry is not None:
+        yield from (f"      | {line}" for line in words.tree(finding.entry).splitlines())
+
+
+def around(result: CaseResult, most: int = _AROUND) -> list[Entry]:
+    """What crossed the line last in a case, or round the place that a finding names."""
+    entries = list(result.entries)
+    named = next((f.entry for f in result.findings if f.entry is not None and f.entry in entries), None)
+    if named is None:
+        return entries[-most:]
+    place = entries.index(named)
+    return entries[max(0, place - most + 4) : place + 4]
+
+
+def explanation(case: Case) -> str:
+    """What ``--explain`` shows."""
+    needs = ", ".join(need.name for need in case.needs) or "nothing"
+    found = ", ".join(case.defects) or "none"
+    return (
+        f"{case.id}: {case.title}\n\n{case.rule}\n\n"
+        f"severity: {case.severity.word}\nsection:  {case.section} of the serial protocol\n"
+        f"needs:    {needs}\ndefects:  {found}"
+    )

@@ -1,0 +1,48 @@
+"""What stands on the line, in words: the same in findings, in the terminal and in every report."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gizserial.codec import Codec
+from gizserial.commands import Direction
+from gizserial.describe import Described, describe, headline, render
+from gizserial.framing import Noise
+from gizserial.product import Product
+from sim.conformance.model import Entry
+
+_SHOWN: Final = 24
+"""Bytes of noise that a line shows."""
+
+
+class Words:
+    """Says what an entry is."""
+
+    def __init__(self, product: Product) -> None:
+        self._codec = Codec(product)
+
+    def described(self, entry: Entry) -> Described:
+        """The decoded entry."""
+        return describe(entry.item, self._codec, t=round(entry.time, 6), direction=direction_of(entry))
+
+    def say(self, entry: Entry) -> str:
+        """In one line."""
+        if isinstance(entry.item, Noise):
+            more = " …" if len(entry.wire) > _SHOWN else ""
+            return f"{len(entry.wire)} bytes outside any frame: {entry.wire[:_SHOWN].hex(' ')}{more}"
+        return headline(self.described(entry))
+
+    def tree(self, entry: Entry) -> str:
+        """With every field."""
+        return render(self.described(entry))
+
+    def line(self, entry: Entry) -> str:
+        """In one line with time and direction."""
+        arrow = "module → mcu" if entry.direction == "sent" else "mcu → module"
+        note = f"  ({entry.note})" if entry.note else ""
+        return f"{entry.time:10.3f}  {arrow}  {self.say(entry)}{note}"
+
+
+def direction_of(entry: Entry) -> Direction:
+    """As captures write it."""
+    return "module>mcu" if entry.direction == "sent" else "mcu>module"
