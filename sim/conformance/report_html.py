@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
-from html import escape
 from typing import Final
 
 from gizserial.framing import BadFrame, Frame
 from sim.conformance.model import CaseResult, Entry, Finding, RunResult, Verdict
 from sim.conformance.report_text import around, verdict_word
-from sim.conformance.words import Words
+from sim.conformance.words import Words, clean
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ok: #2e7d32; --bad: #c62828; --skip: #607d8b; --line: #8884;
@@ -32,6 +32,11 @@ _LEFT, _RIGHT = 150, 850
 _ROW: Final = 26
 _MOST: Final = 40
 """Frames in one picture."""
+
+
+def escape(text: str) -> str:
+    """Text for a page."""
+    return html.escape(clean(text))
 
 
 def render(run: RunResult) -> str:

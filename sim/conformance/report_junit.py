@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree as ET
 
 from sim.conformance.model import CaseResult, RunResult, Severity, Verdict
 from sim.conformance.report_text import around
-from sim.conformance.words import Words
-
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that no XML document may have; values of a device may."""
+from sim.conformance.words import Words, clean
 
 
 def render(run: RunResult, *, fails_from: Severity = Severity.SHOULD) -> bytes:
@@ -24,7 +20,7 @@ def render(run: RunResult, *, fails_from: Severity = Severity.SHOULD) -> bytes:
     suite = ET.SubElement(
         suites,
         "testsuite",
-        name=_clean(f"gizserial.{run.product.name}"),
+        name=clean(f"gizserial.{run.product.name}"),
         tests=str(len(run.results)),
         failures=str(len(failed)),
         errors=str(len(run.of(Verdict.BROKEN))),
@@ -33,7 +29,7 @@ def render(run: RunResult, *, fails_from: Severity = Severity.SHOULD) -> bytes:
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in run.facts.items():
-        ET.SubElement(properties, "property", name=name, value=_clean(value))
+        ET.SubElement(properties, "property", name=name, value=clean(value))
     for result in run.results:
         suite.append(_case(result, words, failed=result in failed))
     ET.indent(suites)
@@ -50,14 +46,14 @@ def _case(result: CaseResult, words: Words, *, failed: bool) -> ET.Element:
         time=f"{result.seconds:.3f}",
     )
     if result.verdict is Verdict.SKIPPED:
-        ET.SubElement(element, "skipped", message=_clean(result.reason))
+        ET.SubElement(element, "skipped", message=clean(result.reason))
     elif result.verdict is Verdict.BROKEN:
-        ET.SubElement(element, "error", message=_clean(result.reason))
+        ET.SubElement(element, "error", message=clean(result.reason))
     elif result.verdict is Verdict.FAILED:
-        text = _clean(_text(result, words))
+        text = clean(_text(result, words))
         if failed:
             first = result.findings[0].text if result.findings else case.title
-            told = ET.SubElement(element, "failure", message=_clean(first), type=case.severity.word)
+            told = ET.SubElement(element, "failure", message=clean(first), type=case.severity.word)
         else:
             told = ET.SubElement(element, "system-out")
         told.text = text
@@ -72,7 +68,3 @@ def _text(result: CaseResult, words: Words) -> str:
         lines += [f"  came:     {finding.got}"] if finding.got else []
     lines += ["", *(words.line(entry) for entry in around(result, 20))]
     return "\n".join(lines)
-
-
-def _clean(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)

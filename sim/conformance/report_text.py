@@ -33,7 +33,7 @@ def verdict_word(result: CaseResult) -> str:
         return "ok"
     if result.verdict is Verdict.FAILED:
         return "remark" if result.case.severity is Severity.MAY else "FAILED"
-    return result.verdict.value
+    return str(result.verdict.value)
 
 
 def summary(run: RunResult) -> str:

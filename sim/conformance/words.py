@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Final
 
 from gizserial.codec import Codec
 from gizserial.commands import Direction
 from gizserial.describe import Described, describe, headline, render
-from gizserial.framing import Noise
+from gizserial.framing import Frame, Noise
 from gizserial.product import Product
 from sim.conformance.model import Entry
 
+_NOT_TEXT: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SHOWN: Final = 24
 """Bytes of noise that a line shows."""
 
@@ -23,7 +26,10 @@ class Words:
 
     def described(self, entry: Entry) -> Described:
         """The decoded entry."""
-        return describe(entry.item, self._codec, t=round(entry.time, 6), direction=direction_of(entry))
+        item = entry.item
+        if isinstance(item, Frame) and not item.wire:
+            item = dataclasses.replace(item, wire=item.encode())  # ours: it was never received
+        return describe(item, self._codec, t=round(entry.time, 6), direction=direction_of(entry))
 
     def say(self, entry: Entry) -> str:
         """In one line."""
@@ -41,6 +47,11 @@ class Words:
         arrow = "module → mcu" if entry.direction == "sent" else "mcu → module"
         note = f"  ({entry.note})" if entry.note else ""
         return f"{entry.time:10.3f}  {arrow}  {self.say(entry)}{note}"
+
+
+def clean(text: str) -> str:
+    """Text that XML and HTML may hold: values of a device may have any character."""
+    return _NOT_TEXT.sub("\ufffd", text)
 
 
 def direction_of(entry: Entry) -> Direction:

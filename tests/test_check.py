@@ -1,0 +1,190 @@
+"""The conformance suite against a sound simulated MCU, and the rules that cases and runs keep."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support_check import BYTE_TIME, Finger, benched, check, product
+
+from gizserial.errors import UnknownName
+from gizserial.io.driver import Driver
+from gizserial.io.memory import MemoryLink
+from gizserial.io.memory_transport import MemoryTransport
+from gizserial.mcu import McuRole
+from gizserial.mcu_options import McuOptions
+from sim.clock import LoopClock, run_virtual
+from sim.conformance.bench import Bench
+from sim.conformance.cases import CASES, named
+from sim.conformance.line import BenchLine
+from sim.conformance.model import RunResult, Setting, Verdict
+from sim.conformance.runner import run_cases
+
+PRODUCTS = ("pet-house", "var-len", "heater", "wide-bits", "holes", "ci-lamp", "quarter-kilobyte")
+
+
+def wrong(run: RunResult) -> dict[str, str]:
+    return {
+        result.case.id: result.reason or "; ".join(finding.text for finding in result.findings)
+        for result in run.results
+        if result.verdict in {Verdict.FAILED, Verdict.BROKEN}
+    }
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_sound_mcu_passes(name: str) -> None:
+    run = check(product(name))
+    assert wrong(run) == {}
+    assert not run.restored
+    assert not run.stopped
+    assert len(run.of(Verdict.PASSED)) > 60
+
+
+@pytest.mark.parametrize("name", ["pet-house", "var-len"])
+def test_ten_runs_in_a_row_have_no_finding(name: str) -> None:
+    # On one MCU that lives on: what a run leaves behind must not fail the next one.
+    async def main() -> list[dict[str, str]]:
+        async with benched(product(name)) as bench:
+            return [wrong(await run_cases(bench, CASES)) for _ in range(10)]
+
+    assert run_virtual(main()) == [{}] * 10
+
+
+@pytest.mark.parametrize("name", ["pet-house", "var-len"])
+def test_every_case_can_run_somewhere_and_the_slow_ones_pass(name: str) -> None:
+    run = check(product(name), cases=named(("report.full",)), slow=True)
+    assert [result.verdict for result in run.results] == [Verdict.PASSED]
+    assert run.seconds > 500
+
+
+def test_no_case_is_skipped_in_all_products() -> None:
+    passed = {
+        result.case.id for name in PRODUCTS for result in check(product(name), slow=True).of(Verdict.PASSED)
+    }
+    assert {case.id for case in CASES} - passed == set()
+
+
+def test_values_are_as_they_were_found() -> None:
+    pet = product("pet-house")
+    before = {"LED_OnOff": True, "LED_R": 100, "Motor_Speed": -3}
+
+    async def main() -> dict[str, object]:
+        ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+        role = McuRole(pet, McuOptions(byte_time=BYTE_TIME), values=before)
+        async with Driver(role, theirs, clock=LoopClock()) as driver:
+            line = BenchLine(ours, byte_time=BYTE_TIME)
+            await line.open()
+            # Without the restart: it makes the simulated MCU forget, and the bench puts that right as well.
+            cases = [case for case in CASES if case.id != "restart.mcu"]
+            await run_cases(Bench(line, Setting(product=pet), person=Finger(driver, role)), cases)
+            await line.close()
+        return {name: role.value(name) for name in before}
+
+    assert run_virtual(main()) == before
+
+
+def test_points_that_are_left_alone_are_never_written() -> None:
+    pet = product("pet-house")
+    left = frozenset({"LED_OnOff", "Motor_Speed"})
+    touched: Counter[str] = Counter()
+
+    async def main() -> RunResult:
+        ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+        role = McuRole(pet, McuOptions(byte_time=BYTE_TIME))
+        async with Driver(role, theirs, clock=LoopClock()):
+            line = BenchLine(ours, byte_time=BYTE_TIME)
+            await line.open()
+            bench = Bench(line, Setting(product=pet, leave=left))
+            run = await run_cases(bench, CASES)
+            for entry in line.entries:
+                frame = entry.frame
+                if entry.direction == "sent" and frame is not None and frame.payload[:1] == b"\x01":
+                    touched.update(bench.p0.parse(frame.payload, frame.command).raw or {})
+            await line.close()
+        return run
+
+    assert wrong(run_virtual(main())) == {}
+    assert touched
+    assert not left & set(touched)
+
+
+def test_a_silent_peer_ends_in_plain_words() -> None:
+    async def main() -> RunResult:
+        ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+        await theirs.open(lambda _event: None)
+        line = BenchLine(ours, byte_time=BYTE_TIME)
+        await line.open()
+        run = await run_cases(Bench(line, Setting(product=product("pet-house"))), named(("info.answered",)))
+        await line.close()
+        await theirs.close()
+        return run
+
+    run = run_virtual(main())
+    (result,) = run.results
+    assert result.verdict is Verdict.FAILED
+    assert result.findings[0].text == "device_info (sn 01) was not acked within 1 s"
+    assert "never acked" in run.facts["handshake"]
+
+
+def test_a_line_that_goes_down_ends_the_run() -> None:
+    async def main() -> RunResult:
+        ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+        role = McuRole(product("pet-house"), McuOptions(byte_time=BYTE_TIME))
+        async with Driver(role, theirs, clock=LoopClock()) as driver:
+            line = BenchLine(ours, byte_time=BYTE_TIME)
+            await line.open()
+
+            def gone(number: int, _count: int, _case: object, result: object) -> None:
+                if number == 3 and result is None:
+                    driver.stop()
+                    theirs._peer._down("unplugged")  # type: ignore[union-attr]
+
+            bench = Bench(line, Setting(product=product("pet-house")))
+            run = await run_cases(bench, CASES, progress=gone)
+            await line.close()
+        return run
+
+    run = run_virtual(main())
+    assert "unplugged" in run.stopped
+    assert len(run.results) == 3
+    assert run.results[-1].verdict is Verdict.BROKEN
+
+
+# --- the table of cases
+
+
+def test_ids_are_unique_and_well_formed() -> None:
+    ids = [case.id for case in CASES]
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"[a-z]+\.[a-z0-9-]+", name) for name in ids)
+
+
+def test_every_case_says_what_and_why_and_where() -> None:
+    for case in CASES:
+        assert len(case.title) > 15, case.id
+        assert len(case.rule) > 40, case.id
+        assert re.match(r"[0-9R]", case.section), case.id
+
+
+def test_sections_exist_in_the_specification() -> None:
+    spec = Path(__file__).resolve().parents[2] / "shared" / "spec" / "serial.md"
+    if not spec.exists():
+        pytest.skip("the specification is not beside the clone")
+    text = spec.read_text(encoding="utf-8")
+    for case in CASES:
+        for section in case.section.split(", "):
+            found = (
+                f"| {section} |" in text
+                if section[0] == "R"
+                else re.search(rf"^#+ {section}[. ]", text, re.MULTILINE)
+            )
+            assert found, f"{case.id}: {section}"
+
+
+def test_looking_for_cases() -> None:
+    assert {case.group for case in named(("framing",))} == {"framing"}
+    assert [case.id for case in named(("ack.*",))] == [case.id for case in CASES if case.group == "ack"]
+    with pytest.raises(UnknownName, match=r"framing\.escape-sn"):
+        named(("framing.escape-sm",))
