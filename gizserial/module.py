@@ -6,9 +6,9 @@
                 ^          `-- no answer --------.      |
                 `------------- reboot <----------+------' no heartbeat, 29, 0B
 
-What the module believes of its network comes in through :meth:`ModuleRole.set_router` and the others;
-what it is asked to do comes out as events. Requests of the MCU are answered in
-:mod:`gizserial.module_requests`.
+What the module believes of its network comes in through :meth:`ModuleRole.set_router` and the others
+(:mod:`gizserial.module_network`); what it is asked to do comes out as events. Requests of the MCU are
+answered in :mod:`gizserial.module_requests`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from typing import Final
 from gizserial import schemas
 from gizserial.commands import FRAMES, Command, IllegalFrameCode, Role
 from gizserial.endpoint import NOTICES, Endpoint, QueueFullError
-from gizserial.errors import BodyError, ValueOutOfRange
+from gizserial.errors import BodyError
 from gizserial.events import (
-    AccessPointGiven,
     BadFrameReceived,
-    BindWindowOpened,
     Booted,
     CommandReceived,
     DeviceInfo,
@@ -34,9 +32,6 @@ from gizserial.events import (
     HandshakeFailed,
     P0Acked,
     P0Failed,
-    ProductionTestStarted,
-    ProvisioningEnded,
-    ProvisioningStarted,
     Rebooting,
     RequestAcked,
     RequestFailed,
@@ -45,10 +40,11 @@ from gizserial.events import (
     UnknownReceived,
 )
 from gizserial.framing import BadFrame, Frame
+from gizserial.module_network import ModuleNetwork, int_of
 from gizserial.module_options import ModuleOptions
 from gizserial.module_requests import ModuleRequests
 from gizserial.p0 import take_sub_device
-from gizserial.wifi_status import PUSHED_BITS, RSSI_STEP, WifiStatus, rssi_level
+from gizserial.wifi_status import PUSHED_BITS
 
 HEARTBEAT: Final = 55.0
 """Seconds between heartbeats (``LocalHT``)."""
@@ -58,10 +54,6 @@ IDLE_LOSS: Final = 180.0
 """Seconds of silence after which older firmware reboots (§6.2)."""
 LEAST_INFO: Final = 66
 """Bytes of the shortest answer to 01; a shorter one counts as none (§4.1)."""
-TIME_END: Final = 1 << 32
-"""The first second since 1970 that does not fit into the answer to 17."""
-TIME_ZONE: Final = 28800
-"""UTC+8, unless ``tz`` says otherwise (§4.1)."""
 
 _ALREADY_TOLD_BY_CHECKSUM: Final = frozenset(
     {
@@ -86,7 +78,7 @@ class Phase(enum.Enum):
     RUN = "run"
 
 
-class ModuleRole:
+class ModuleRole(ModuleNetwork):
     """The module's end of the line.
 
     :param mac: 12 upper-case hex digits, for answers to 21.
@@ -94,16 +86,13 @@ class ModuleRole:
     """
 
     def __init__(self, options: ModuleOptions | None = None, *, mac: str = "000000000000") -> None:
-        self.options: Final = options or ModuleOptions()
+        super().__init__(options or ModuleOptions())
         self.mac = mac
         self.ip = ""
         """Its address in the router's network, dotted; empty without one."""
-        self.info: DeviceInfo | None = None
-        """What the MCU said of itself last."""
         self.phase = Phase.OFF
         self._endpoint = Endpoint(Role.MODULE, self.options.endpoint())
         self._requests = ModuleRequests(self, self._endpoint)
-        self._events: list[Event] = []
         self._now = float("-inf")
         self._boot_due: float | None = None
         self._reboot: tuple[float, str] | None = None
@@ -117,129 +106,8 @@ class ModuleRole:
         self._pushed: int | None = None
         self._push_due: float | None = None
         self._full_push_due: float | None = None
-        # what it believes of its network
-        self._station = self._router = self._cloud = False
-        self._level_strength = 0
-        self._apps = 0
-        self._mode: str | None = None
-        self._mode_ends: float | None = None
-        self._bind_until: float | None = None
-        self._test_until: float | None = None
         self._provision_at_boot = False
-        self._clock: tuple[float, float] | None = None
-        """Seconds since 1970, and the time at which they were right."""
         schemas.MODULE_INFO.build(self._requests.module_info())
-
-    # --- what the network, the cloud and the apps do
-
-    @property
-    def status(self) -> WifiStatus:
-        """What the status word says now."""
-        return WifiStatus(
-            soft_ap=self._mode == "softap",
-            station=self._station and self._mode is None,
-            onboarding=self._mode is not None,
-            binding=self.binding,
-            router=self._router,
-            cloud=self._cloud,
-            rssi=rssi_level(self._level_strength),
-            app=self._apps > 0,
-            test=self._test_until is not None,
-        )
-
-    @property
-    def binding(self) -> bool:
-        """New users may bind: always with a bind time of 0, else while the window is open (§4.11)."""
-        return self.info is not None and (self.info.bind_time == 0 or self._bind_until is not None)
-
-    @property
-    def provisioning(self) -> str | None:
-        """``softap`` or ``airlink`` while router data are awaited."""
-        return self._mode
-
-    def set_station(self, on: bool, *, now: float) -> None:
-        """The station interface is on: router data are there."""
-        self._station = on
-        self._changed(now)
-
-    def set_router(self, connected: bool, *, now: float, strength: int = 100) -> None:
-        """The router is joined or lost.
-
-        :param strength: Signal, 0 to 100 percent. The level follows when it moved by 10 points (§3.3).
-        """
-        self._router = connected
-        self._station = self._station or connected
-        if connected and (not self._level_strength or abs(strength - self._level_strength) >= RSSI_STEP):
-            self._level_strength = strength
-        if not connected:
-            self._cloud = False
-            self._level_strength = 0
-        self._changed(now)
-
-    def set_cloud(self, connected: bool, *, now: float) -> None:
-        """The cloud session is up or down."""
-        self._cloud = connected
-        self._changed(now)
-
-    def set_apps(self, count: int, *, now: float) -> None:
-        """So many apps are connected, through LAN and cloud together."""
-        self._apps = count
-        self._changed(now)
-
-    def set_time(self, utc: float, *, now: float) -> None:
-        """Network time is known: seconds since 1970, UTC.
-
-        :raises ValueOutOfRange: a time that the four bytes of 18 cannot hold.
-        """
-        if not 0 <= utc < TIME_END:
-            raise ValueOutOfRange("utc", utc, "seconds since 1970, from 0 to 4294967295")
-        self._clock = utc, now
-
-    def utc(self, now: float) -> float | None:
-        """Seconds since 1970; None before the time is known."""
-        return None if self._clock is None else self._clock[0] + (now - self._clock[1])
-
-    def give_access_point(self, ssid: str, password: str, *, now: float, bssid: str = "") -> None:
-        """Somebody gives the router's data: provisioning is over, the module joins (``0002`` first, §4.5)."""
-        self._leave_router()
-        self._mode = self._mode_ends = None
-        self._station = True
-        self._events.append(AccessPointGiven(ssid, password, bssid))
-        self._changed(now)
-
-    def provision(self, mode: str, *, now: float) -> None:
-        """Wait for router data: ``softap`` or ``airlink``. Router and cloud are left (§4.5)."""
-        self._leave_router()
-        self._station = False
-        self._mode = mode
-        self._mode_ends = now + (self.options.softap_s if mode == "softap" else self.options.airlink_s)
-        self._events.append(ProvisioningStarted(mode))
-        self._changed(now)
-
-    def _leave_router(self) -> None:
-        self._router = self._cloud = False
-        self._level_strength = 0
-        self._apps = 0
-
-    def open_bind_window(self, *, now: float) -> None:
-        """New users may bind for the MCU's bind time (§4.11)."""
-        seconds = self.info.bind_time if self.info is not None else 0
-        self._bind_until = now + seconds if seconds else None
-        self._events.append(BindWindowOpened(seconds))
-        self._changed(now)
-
-    def start_test(self, *, now: float) -> None:
-        """Production test (§4.10)."""
-        self._test_until = now + self.options.test_s
-        self._events.append(ProductionTestStarted())
-        self._changed(now)
-
-    @property
-    def tz(self) -> int:
-        """Local time minus UTC, in seconds."""
-        if self.options.tz_s is not None:
-            return self.options.tz_s
-        return _int_of(self._setting("tz"), TIME_ZONE, -86400, 86400)
 
     # --- what is sent to the MCU
 
@@ -317,9 +185,7 @@ class ModuleRole:
             self._heartbeat_due,
             self._push_due,
             self._full_push_due,
-            self._mode_ends,
-            self._bind_until,
-            self._test_until,
+            *self._network_timeouts(),
         ]
         return min((time for time in times if time is not None), default=None)
 
@@ -397,15 +263,12 @@ class ModuleRole:
         if self.phase is not Phase.HANDSHAKE:
             return
         self.phase = Phase.RUN
-        wait = _int_of(self._setting("LocalAckT"), 0, 0, 60_000)
+        wait = int_of(self._setting("LocalAckT"), 0, 0, 60_000)
         self._endpoint.options = self.options.endpoint(ack_wait=wait / 1000 if wait else None)
         self._bind_until = self._booted_at + info.bind_time if info.bind_time else None
         self._events.append(HandshakeDone(info, changed))
         self._heartbeat_due = self._booted_at + self._heartbeat_s
         self._push_due = self._next_tick(now)
-
-    def _setting(self, key: str) -> str | None:
-        return self.info.data.get(key) if self.info is not None else None
 
     # --- reactions
 
@@ -479,7 +342,7 @@ class ModuleRole:
     def _heartbeat_s(self) -> float:
         if self.options.heartbeat_s is not None:
             return self.options.heartbeat_s
-        return float(_int_of(self._setting("LocalHT"), int(HEARTBEAT), 1, 3600))
+        return float(int_of(self._setting("LocalHT"), int(HEARTBEAT), 1, 3600))
 
     def _heartbeat(self, now: float) -> None:
         self._heartbeat_due = now + self._heartbeat_s
@@ -535,24 +398,6 @@ class ModuleRole:
         self._full_push_due = now + self.options.status_period_s
         self._events.append(StatusChanged(word))
 
-    def _network_timers(self, now: float) -> None:
-        if self._mode_ends is not None and now >= self._mode_ends:
-            if self._mode == "airlink":
-                self.provision("softap", now=now)
-            else:
-                self._mode = self._mode_ends = None
-                self._events.append(ProvisioningEnded())
-                self._changed(now)
-        if self._bind_until is not None and now >= self._bind_until:
-            self._bind_until = None
-            self._changed(now)
-        if self._test_until is not None and now >= self._test_until:
-            self._test_until = None
-            self._changed(now)
-            if self._mode is not None:  # it ends in null mode (§4.10)
-                self._mode = self._mode_ends = None
-                self._events.append(ProvisioningEnded())
-
 
 class _Relay:
     """Marks a request that relays a P0, and keeps whose it is."""
@@ -561,12 +406,3 @@ class _Relay:
 
     def __init__(self, token: object) -> None:
         self.token = token
-
-
-def _int_of(text: str | None, default: int, least: int, most: int) -> int:
-    """A setting of the MCU's data field; one that is no number, or out of all proportion, does not count."""
-    digits = "" if text is None else text.removeprefix("-")
-    if text is None or len(text) > 8 or not (digits.isascii() and digits.isdigit()):
-        return default
-    value = int(text)
-    return value if least <= value <= most else default

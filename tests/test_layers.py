@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"events"},
     {"endpoint"},
     {
-        *{"module", "module_options", "module_requests", "wifi_status"},
+        *{"module", "module_network", "module_options", "module_requests", "wifi_status"},
         *{"mcu", "mcu_options", "mcu_reports"},
         *{"m2m", "lan"},
     },

@@ -12,7 +12,7 @@ from gizserial.commands import COMMANDS, FRAMES, Command, Role
 from gizserial.framing import BadFrame, Frame, Framer, Item, Noise
 from gizserial.io.base import Back, Data, LineEvent, Lost, Transport
 from gizserial.io.driver import OnBytes
-from gizserial.module import TIME_ZONE
+from gizserial.module_network import TIME_ZONE
 from gizserial.module_requests import time_fields
 from sim.conformance.model import Entry, LineLostError
 from sim.conformance.thresholds import IDLE_PARTIAL
