@@ -59,10 +59,10 @@ class McuRole:
     ) -> None:
         self.product: Final = product
         self.options: Final = options or McuOptions()
-        self.p0: Final = self._new_codec()
+        self.p0: Final = P0Codec(product)
         self.wifi_status = 0
         """The module's status word, as pushed last."""
-        self._endpoint = self._new_endpoint()
+        self._endpoint = Endpoint(Role.MCU, self.options.endpoint())
         self._events: list[Event] = []
         self._now = float("-inf")
         self._initial = {point.name: zero(point) for point in product.points}
@@ -76,14 +76,6 @@ class McuRole:
         """Points whose report after a control found no place in the queue."""
         self._restart_due: float | None = None
         self._up = self._started = False
-
-    def _new_codec(self) -> P0Codec:
-        """What reads and writes P0; the simulators' defective MCUs have another."""
-        return P0Codec(self.product)
-
-    def _new_endpoint(self) -> Endpoint:
-        """The end of the line; the simulators' defective MCUs have another."""
-        return Endpoint(Role.MCU, self.options.endpoint())
 
     # --- values
 
