@@ -12,25 +12,34 @@ from gizserial.describe import Described, describe
 from gizserial.framing import Framer, Item
 
 
-class _Lane:
-    """One direction of a stream."""
+class Lane:
+    """One direction of a stream: records in, described items out, each with the time of its first byte."""
 
     def __init__(self, codec: Codec, direction: Direction | None, *, lenient: bool) -> None:
         self._codec = codec
         self._direction = direction
         self._framer = Framer(lenient=lenient, hold_noise=True)
         self._times: deque[tuple[int, float | None]] = deque()
+        self._told = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Bytes were taken that are in no item yet: a line that fell silent ends them with :meth:`flush`."""
+        return self._framer.offset > self._told
 
     def feed(self, record: Record) -> Iterator[Described]:
+        """Take a record and give what it completed."""
         if record.data:
             self._times.append((self._framer.offset, record.t))
         return self._describe(self._framer.feed(record.data))
 
     def flush(self) -> Iterator[Described]:
+        """The stream ended or fell silent: give what is left."""
         return self._describe(self._framer.flush())
 
     def _describe(self, items: Iterable[Item]) -> Iterator[Described]:
         for item in items:
+            self._told = item.offset + len(item.wire)
             yield describe(item, self._codec, t=self._time_of(item.offset), direction=self._direction)
 
     def _time_of(self, offset: int) -> float | None:
@@ -42,11 +51,11 @@ class _Lane:
 
 def describe_records(records: Iterable[Record], codec: Codec, *, lenient: bool = True) -> Iterator[Described]:
     """Every byte of a stream in exactly one item, per direction in wire order (cli.md §4)."""
-    lanes: dict[Direction | None, _Lane] = {}
+    lanes: dict[Direction | None, Lane] = {}
     for record in records:
         lane = lanes.get(record.direction)
         if lane is None:
-            lane = lanes[record.direction] = _Lane(codec, record.direction, lenient=lenient)
+            lane = lanes[record.direction] = Lane(codec, record.direction, lenient=lenient)
         yield from lane.feed(record)
     for lane in lanes.values():
         yield from lane.flush()

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"jsontext", "layout", "layout_check", "scale", "definition", "product", "product_diff", "product_table"},
     {"schemas", "adapters"},
     {"framing", "commands", "p0", "datapoints"},
-    {"codec", "describe", "encoding", "capture", "streams"},
+    {"codec", "describe", "encoding", "capture", "streams", "monitor"},
     {"events"},
     {"endpoint"},
     {
