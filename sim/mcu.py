@@ -19,11 +19,13 @@ from gizserial.events import (
     WifiStatusReceived,
 )
 from gizserial.io.base import Back, LineEvent, Lost, Notice, Overflow, Transport
-from gizserial.io.driver import Driver, MonotonicClock
+from gizserial.io.driver import Driver, Machine, MonotonicClock
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.product import Product
 from sim.behaviours import Move
+from sim.mcu_defects import chosen, options_with
+from sim.mcu_defects.machine import DefectiveMcu
 from sim.show import Show
 
 MOVE_INTERVAL: Final = 1.0
@@ -35,6 +37,9 @@ class McuSimulator:
 
     :param values: Real values to begin with.
     :param moves: Points that move by themselves.
+    :param defects: Names of defects that its firmware has.
+    :raises UnknownName: a defect that does not exist.
+    :raises EncodeError: a defect that cannot show in this product.
     """
 
     def __init__(
@@ -46,12 +51,15 @@ class McuSimulator:
         options: McuOptions | None = None,
         values: Mapping[str, object] | None = None,
         moves: Sequence[Move] = (),
+        defects: Sequence[str] = (),
     ) -> None:
         self.show = show
         self.product: Final = product
-        self.role: Final = McuRole(product, options, values=values)
+        faults = chosen(defects, product)
+        self.role: Final = McuRole(product, options_with(options or McuOptions(), faults), values=values)
+        machine: Machine[Event] = DefectiveMcu(self.role, faults) if faults else self.role
         self.driver: Final = Driver(
-            self.role, transport, on_event=self._event, on_line=self._line, clock=MonotonicClock()
+            machine, transport, on_event=self._event, on_line=self._line, clock=MonotonicClock()
         )
         self._moves = moves
 

@@ -20,6 +20,8 @@ from sim.conformance.cases import CASES
 from sim.conformance.line import BenchLine
 from sim.conformance.model import Case, RunResult, Setting
 from sim.conformance.runner import Progress, run_cases
+from sim.mcu_defects import chosen, options_with
+from sim.mcu_defects.machine import DefectiveMcu
 
 PRODUCTS = Path(__file__).resolve().parent.parent / "fixtures" / "products"
 BYTE_TIME = 10 / 9600
@@ -58,8 +60,10 @@ async def benched(
 ) -> AsyncIterator[Bench]:
     """A bench whose line ends in a simulated MCU."""
     ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
-    role = McuRole(of, McuOptions(byte_time=BYTE_TIME))
-    async with Driver(role, theirs, clock=LoopClock()) as driver:
+    faults = chosen(defects, of)
+    role = McuRole(of, options_with(McuOptions(byte_time=BYTE_TIME), faults))
+    machine = DefectiveMcu(role, faults) if faults else role
+    async with Driver(machine, theirs, clock=LoopClock()) as driver:
         line = BenchLine(ours, byte_time=BYTE_TIME)
         await line.open()
         try:

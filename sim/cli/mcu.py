@@ -24,10 +24,20 @@ def _options() -> type[McuOptions]:
     return McuOptions
 
 
+def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from sim.mcu_defects import DEFECTS
+
+        for defect in DEFECTS.values():
+            click.echo(f"{defect.name:<34} {defect.title}")
+        ctx.exit()
+
+
 @click.command(
     epilog="\b\nExamples:\n"
     "  gizsim mcu --port /dev/ttyUSB0 -p pet-house.json\n"
-    "  gizsim mcu --port pty: -p pet-house.json --move Temperature=sine:18..28:60"
+    "  gizsim mcu --port pty: -p pet-house.json --move Temperature=sine:18..28:60\n"
+    "  gizsim mcu --port pty: -p pet-house.json --defect ack-late"
 )
 @port_options()
 @product_option(required=True)
@@ -36,6 +46,21 @@ def _options() -> type[McuOptions]:
     "--move", "moves", multiple=True, metavar="MOVE", help="NAME=sine|ramp|square|walk:LOW..HIGH[:SECONDS]"
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of random walks.")
+@click.option(
+    "--defect",
+    "defects",
+    multiple=True,
+    metavar="NAME",
+    help="Break one rule as faulty firmware does; may be given several times.",
+)
+@click.option(
+    "--list-defects",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_listed,
+    help="List the defects.",
+)
 @quirk_options(_options)
 @live_options
 @click.pass_context
@@ -49,6 +74,7 @@ def mcu(
     values: tuple[str, ...],
     moves: tuple[str, ...],
     seed: int,
+    defects: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -78,6 +104,7 @@ def mcu(
         options=options,
         values=assignments(values),
         moves=[parse_move(word, product, random) for word in moves],
+        defects=defects,
     )
     prompt = Prompt(_commands(simulator), show)
 

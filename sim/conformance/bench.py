@@ -311,6 +311,12 @@ class Bench:
             for name in names
         )
 
+    async def change(self) -> None:
+        """Give every point that may be written another value than it has, so that forgetting shows."""
+        if self.writable:
+            await self.control({p.name: other_value(p, self.values.get(p.name)) for p in self.writable})
+            await self.settle()
+
     async def first_values(self) -> None:
         """Learn all values; by a read, else from what was reported.
 
@@ -458,7 +464,9 @@ def sample_values(point: DataPoint) -> list[Raw]:
         return list(range(len(point.texts)))
     if point.data_type is DataType.BINARY:
         ramp = bytes((17 + index) & 0xFF for index in range(point.size))
-        return [ramp, b"\xff" * point.size, (b"\xff\x55" * point.size)[: point.size], bytes(point.size)]
+        holed = b"\0" + ramp[1:]
+        escaped = (b"\xff\x55" * point.size)[: point.size]
+        return [ramp, holed, b"\xff" * point.size, escaped, bytes(point.size)]
     if point.scale is None:
         return [0, point.raw_limit]
     least, most = point.scale.raw_min, point.scale.raw_max

@@ -12,7 +12,9 @@ from sim.conformance.cases.registry import SHOULD, Group
 from sim.conformance.model import WRITABLE
 from sim.conformance.thresholds import ACK_PATIENCE
 
-group = Group("ack")
+group = Group(
+    "ack",
+)
 
 _NUMBERS = (0x00, 0x01, 0x55, 0x7F, 0x80, 0xFE, 0xFF, 0x00)
 

@@ -10,9 +10,15 @@ from sim.conformance.cases.registry import MUST, SHOULD, Group
 from sim.conformance.model import PERSON, WRITABLE, CaseFailedError
 from sim.conformance.thresholds import QUIET, RESTART_PATIENCE, TIME_REQUESTS
 
-status = Group("status")
-provision = Group("provision")
-restart = Group("restart")
+status = Group(
+    "status",
+)
+provision = Group(
+    "provision",
+)
+restart = Group(
+    "restart",
+)
 
 
 @status.case(
@@ -21,7 +27,10 @@ restart = Group("restart")
     rule="The MCU shows the state of the network: it must take each combination, also bits that it does "
     "not know.",
     section="3.3, 4.7",
-    defects=("status-bit-crashes", "ack-missing-status", "status-test-bit-ignored"),
+    defects=(
+        "status-bit-crashes",
+        "ack-missing-status",
+    ),
 )
 async def bits(bench: Bench) -> None:
     words = [1 << bit for bit in range(16)] + [level << 8 | 0x0012 for level in range(8)] + [0x0000, 0x1FFF]
@@ -45,6 +54,7 @@ async def bits(bench: Bench) -> None:
     defects=("values-lost-on-status",),
 )
 async def harmless(bench: Bench) -> None:
+    await bench.change()
     before = await bench.read()
     for word in (0x0000, OFFLINE.word, CONNECTED.word):
         await bench.exchange(bench.command(Command.STATUS, schemas.WIFI_STATUS.build({"status": word})))
@@ -72,11 +82,10 @@ async def harmless(bench: Bench) -> None:
 async def time(bench: Bench) -> None:
     for status_before, what in ((0x0000, "without router"), (OFFLINE.word, "with router, without cloud")):
         await bench.settle()
+        since = bench.line.mark()
         await bench.exchange(
             bench.command(Command.STATUS, schemas.WIFI_STATUS.build({"status": status_before}))
         )
-        await bench.settle()
-        since = bench.line.mark()
         await bench.line.listen(5.0)
         asked = bench.line.frames(since, Command.NETWORK_TIME)
         if asked:
@@ -149,7 +158,7 @@ async def _mode(bench: Bench, press: Press, mode: int) -> None:
     rule="The device is brought into the user's network; the module acks 09 and pushes what it does.",
     section="4.5, 6.5",
     needs=(PERSON,),
-    defects=("provision-wrong-mode", "provision-missing"),
+    defects=("provision-wrong-mode",),
 )
 async def soft_ap(bench: Bench) -> None:
     await _mode(bench, Press.SOFT_AP, 1)
@@ -174,7 +183,7 @@ async def airlink(bench: Bench) -> None:
     " and pushes 0004 or 0005.",
     section="4.6, 6.5",
     needs=(PERSON,),
-    defects=("reset-missing", "module-restart-confuses"),
+    defects=("module-restart-confuses",),
 )
 async def reset(bench: Bench) -> None:
     await bench.pressed(Press.RESET, Command.RESET_MODULE)
@@ -196,6 +205,7 @@ async def reset(bench: Bench) -> None:
     defects=("module-restart-confuses", "info-once-only", "values-lost-on-module-restart"),
 )
 async def module(bench: Bench) -> None:
+    await bench.change()
     before = await bench.read() if bench.product.points else {}
     await bench.line.listen(1.5)
     try:
@@ -251,7 +261,10 @@ async def in_the_middle(bench: Bench) -> None:
     rule="0F is acked, the ack leaves (generated code waits 600 ms), then the MCU restarts; it may also "
     "ignore the request. Either way it answers 01 afterwards.",
     section="4.8, R36",
-    defects=("restart-unacked", "restart-loses-line", "restart-ack-lost"),
+    defects=(
+        "restart-unacked",
+        "restart-loses-line",
+    ),
     severity=MUST,
 )
 async def mcu(bench: Bench) -> None:

@@ -22,8 +22,12 @@ from sim.conformance.thresholds import (
     PERSON as PERSON_TIME,
 )
 
-reads = Group("read")
-reports = Group("report")
+reads = Group(
+    "read",
+)
+reports = Group(
+    "report",
+)
 
 
 def _reply(bench: Bench, entry: Entry) -> tuple[bytes, P0]:
@@ -74,7 +78,7 @@ async def answered(bench: Bench) -> None:
     rule="An app that reads instead of waiting for the report must see what it set.",
     section="4.2, R22",
     needs=(WRITABLE,),
-    defects=("read-stale", "read-stale-until-reported"),
+    defects=("read-stale",),
 )
 async def fresh(bench: Bench) -> None:
     for point in bench.writable[:3]:
@@ -256,7 +260,11 @@ def _slow(point: DataPoint) -> bool:
     section="6.4, 6.6",
     severity=SHOULD,
     needs=(POINTS,),
-    defects=("report-every-second", "report-storm", "report-noisy-sensor", "report-without-change"),
+    defects=(
+        "report-every-second",
+        "report-storm",
+        "report-noisy-sensor",
+    ),
 )
 async def rate(bench: Bench) -> None:
     await bench.settle()
