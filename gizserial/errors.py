@@ -20,6 +20,7 @@ are for local calls.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,17 @@ class EncodeError(GizserialError, ValueError):
     """A frame that cannot be made from what was asked."""
 
 
+_MOST_NAMES = 40
+"""More names than this are no help: only those like the one that was asked for are told."""
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    if len(known) <= _MOST_NAMES:
+        return f"; known are: {', '.join(known)}" if known else ""
+    like = difflib.get_close_matches(name, known, 5, 0.5)
+    return f"; did you mean {' or '.join(like)}?" if like else f"; there are {len(known)} of them"
+
+
 class UnknownName(EncodeError, LookupError):
     """No command, field or data point has this name.
 
@@ -44,8 +56,7 @@ class UnknownName(EncodeError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Sequence[str] = ()) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        hint = f"; known are: {', '.join(self.known)}" if self.known else ""
-        super().__init__(f"there is no {kind} {name!r}{hint}")
+        super().__init__(f"there is no {kind} {name!r}{_hint(name, self.known)}")
 
 
 class ValueOutOfRange(EncodeError):

@@ -288,14 +288,18 @@ class Bench:
         plain = scale is None or (scale.ratio == 1 and scale.addition == 0)
         return not plain and isinstance(wanted, int) and isinstance(got, int) and got == wanted - 1
 
-    async def set_and_check(self, raw: Mapping[str, Raw], what: str = "") -> None:
+    async def set_and_check(self, raw: Mapping[str, Raw], what: str = "", *, read_back: bool = False) -> None:
         """Control the points and require that they took the values.
 
+        :param read_back: Believe a read only, and not the report.
         :raises CaseFailedError: they did not.
         """
         since = self.line.mark()
         await self.control(raw)
         got = await self.learn(raw, since)
+        if read_back:
+            read = await self.read()
+            got = {name: read[name] for name in raw if name in read}
         wrong = [name for name in raw if name not in got or not self.same(name, raw[name], got[name])]
         if wrong:
             raise self.fail(

@@ -119,13 +119,14 @@ async def binaries(bench: Bench) -> None:
         "control-only-first-flag",
         "control-ignores-last-point",
         "flags-little-endian",
+        "bit-section-little-endian",
         "bit-part-includes-unflagged",
     ),
 )
 async def several(bench: Bench) -> None:
     for turn in range(2):
         raw = {p.name: sample_values(p)[turn % len(sample_values(p))] for p in bench.writable}
-        await bench.set_and_check(raw, "a control of all writable points at once")
+        await bench.set_and_check(raw, "a control of all writable points at once", read_back=True)
     # Not neighbours: in variable length the bits of what is not flagged are not there.
     for some in (bench.writable[::2], bench.writable[1::2], bench.writable[::-3]):
         for turn in range(2):

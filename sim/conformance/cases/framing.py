@@ -54,7 +54,9 @@ _FF_POINT = Need("a writable data point that may hold FF", _ff_missing)
 def _ff_value(point: DataPoint) -> int | bytes:
     if point.data_type is DataType.BINARY:
         return (b"\xff\x55\xff" * point.size)[: point.size]
-    return point.scale.raw_max if point.scale is not None else 0
+    if point.scale is None:
+        return 0
+    return 0xFF55 if point.size == 2 and point.scale.in_range(0xFF55) else point.scale.raw_max
 
 
 @group.case(
@@ -110,9 +112,9 @@ def _escaped(bench: Bench, entry: Entry, what: str) -> None:
     ),
 )
 async def escape_payload(bench: Bench) -> None:
-    point = next(p for p in bench.writable if _holds_ff(p))
     since = bench.line.mark()
-    await bench.set_and_check({point.name: _ff_value(point)}, "a control with FF in its value")
+    for point in [p for p in bench.writable if _holds_ff(p)][-3:]:
+        await bench.set_and_check({point.name: _ff_value(point)}, "a control with FF in its value")
     for entry in bench.line.frames(since):
         _escaped(
             bench, entry, f"{bench.status_of(entry.frame) if entry.frame else 'a frame'} with FF in a value"
