@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import dataclasses
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import h11
 
 from gizserial.m2m.effects import CloseMqtt, Effect, IdentityChanged, OpenMqtt, SendMqtt
-from gizserial.m2m.http import HttpRequest
+from gizserial.m2m.firmware import MAX_FIRMWARE
+from gizserial.m2m.http import HttpRequest, Purpose
 from gizserial.m2m.identity import Identity
 from gizserial.m2m.session import CloudSession
 
@@ -46,6 +47,8 @@ class Answer:
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    """By lower-case name."""
 
 
 class CloudLink:
@@ -142,9 +145,10 @@ class CloudLink:
             answer = await ask(request)
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
             where = f"http://{request.server.authority}"
-            self.session.http_failed(self._clock.now(), f"{where}: {_reason(error)}")
+            self.session.http_failed(self._clock.now(), f"{where}: {_reason(error)}", request)
         else:
-            self.session.http_answer(answer.status, answer.body, self._clock.now(), request)
+            now = self._clock.now()
+            self.session.http_answer(answer.status, answer.body, now, request, answer.headers)
         self.wake()
 
     async def _say_goodbye(self, request: HttpRequest) -> None:
@@ -254,29 +258,35 @@ async def ask(request: HttpRequest) -> Answer:
         try:
             writer.write(request.raw)
             await writer.drain()
-            return await _read_answer(request.method, reader)
+            limit = MAX_FIRMWARE if request.purpose is Purpose.DOWNLOAD else MAX_ANSWER
+            return await _read_answer(request.method, reader, limit)
         finally:
             writer.close()
 
 
-async def _read_answer(method: str, reader: asyncio.StreamReader) -> Answer:
+async def _read_answer(method: str, reader: asyncio.StreamReader, limit: int) -> Answer:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER)
     # The request went out byte for byte as the module makes it; h11 only has to know that there was one.
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
     connection.send(h11.EndOfMessage())
-    status, body = 0, bytearray()
+    status, headers, body = 0, {}, bytearray()
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             connection.receive_data(await reader.read(4096))
         elif isinstance(event, h11.Response):
             status = event.status_code
+            # Names and values of a peer: bytes that are no text become something harmless.
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+            length = headers.get("content-length", "0")
+            if int(length) > limit:
+                raise h11.RemoteProtocolError(f"the answer has {length} bytes, {limit} are taken")
         elif isinstance(event, h11.Data):
             body += event.data
-            if len(body) > MAX_ANSWER:
-                raise h11.RemoteProtocolError(f"the answer is longer than {MAX_ANSWER} bytes")
+            if len(body) > limit:
+                raise h11.RemoteProtocolError(f"the answer is longer than {limit} bytes")
         elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, bytes(body))
+            return Answer(status, bytes(body), headers)
         elif isinstance(event, h11.ConnectionClosed):
             raise h11.RemoteProtocolError("the connection was closed before the answer")
 

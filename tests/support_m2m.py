@@ -67,6 +67,7 @@ class Cloud:
             Purpose.TIME: self.provision(secret),
             Purpose.OTA_CHECK: error(9500, 404),
             Purpose.LATEST: error(9500, 404),
+            Purpose.DOWNLOAD: error(9027, 404),
             Purpose.UNREGISTER: (200, b""),
         }
         self.reachable = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from gizserial.m2m.firmware import Firmware
 from gizserial.m2m.http import HttpRequest, Purpose
 from gizserial.m2m.identity import Identity
 
@@ -83,12 +84,31 @@ class FirmwareCheck:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FirmwareOffer:
-    """The cloud has firmware. ``newer`` is how [V4] decides: the version text sorts after the present one."""
+    """The cloud has firmware. ``newer`` is how [V4] decides: the version text sorts after the present one.
+
+    What is newer is downloaded; :class:`FirmwareFetched` or :class:`FirmwareFailed` follows.
+    """
 
     firmware_type: int
     soft_version: str
     url: str
     newer: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FirmwareFetched:
+    """The offered file is here, whole and with the MD5 that was announced."""
+
+    firmware: Firmware
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FirmwareFailed:
+    """The offered file could not be had. Nothing is tried again before the next check (§4.4)."""
+
+    firmware_type: int
+    soft_version: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,6 +161,8 @@ Effect = (
     | AppCount
     | FirmwareCheck
     | FirmwareOffer
+    | FirmwareFetched
+    | FirmwareFailed
     | ClockSet
     | Rejected
     | LoginRefused

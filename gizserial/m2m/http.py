@@ -32,6 +32,7 @@ class Purpose(enum.Enum):
     TIME = "time"
     OTA_CHECK = "firmware check"
     LATEST = "firmware query"
+    DOWNLOAD = "firmware download"
     UNREGISTER = "unregister"
 
 

@@ -9,7 +9,8 @@ import dataclasses
 from collections import deque
 from typing import Final
 
-from gizserial.m2m.http import Purpose
+from gizserial.m2m.firmware import DOWNLOAD_TIME
+from gizserial.m2m.http import Offer, Purpose
 
 FIRST_TIMEOUT: Final = 5.0
 """Seconds to wait for an answer before the same request is sent again."""
@@ -24,10 +25,12 @@ REBOOT_AFTER: Final = 7200.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """Something to be asked; ``kind`` is the firmware type of a check."""
+    """Something to be asked; ``kind`` is the firmware type of a check or download."""
 
     purpose: Purpose
     kind: int = 0
+    offer: Offer | None = None
+    """What is downloaded. A download that fails is not repeated (§4.4)."""
 
 
 class HttpJobs:
@@ -63,7 +66,7 @@ class HttpJobs:
         if self.current is not None or not self._queue:
             return None
         self.current = self._queue.popleft()
-        self._deadline = now + self._timeout
+        self._deadline = now + (DOWNLOAD_TIME if self.current.purpose is Purpose.DOWNLOAD else self._timeout)
         return self.current
 
     def done(self) -> None:
@@ -79,9 +82,24 @@ class HttpJobs:
         """When the job in flight is due to be repeated."""
         return self._deadline
 
+    def expired(self, now: float) -> Job | None:
+        """The download in flight when its time is over; it is given up."""
+        job = self.current
+        if (
+            job is None
+            or job.purpose is not Purpose.DOWNLOAD
+            or self._deadline is None
+            or now < self._deadline
+        ):
+            return None
+        self.give_up()
+        return job
+
     def repeat(self, now: float, *, may_provision: bool) -> Job | None:
         """The job to send again when its time is over; after ten misses it may be a provisioning."""
         if self.current is None or self._deadline is None or now < self._deadline:
+            return None
+        if self.current.purpose is Purpose.DOWNLOAD:
             return None
         self._misses += 1
         self._timeout = min(self._timeout + TIMEOUT_STEP, TIMEOUT_CAP)

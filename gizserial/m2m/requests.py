@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Literal
 
-from gizserial.m2m import http
+from gizserial.m2m import firmware, http
 from gizserial.m2m.http import MODULE_FIRMWARE, HttpRequest, Purpose, Server
 from gizserial.m2m.http_jobs import Job
 from gizserial.m2m.identity import Generation, Identity
@@ -100,7 +100,9 @@ class Requests:
                     soft_version=versions.soft,
                     product_key=me.product_key,
                 )
-            case Purpose.OTA_CHECK:
+            case Purpose.DOWNLOAD if job.offer is not None:
+                return firmware.download(job.offer, job.kind)
+            case Purpose.OTA_CHECK | Purpose.DOWNLOAD:
                 versions = self.versions(job.kind)
                 return http.ota_check(
                     self.server,

@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
+from gizserial.errors import ValueOutOfRange
+from gizserial.m2m import firmware as files
 from gizserial.m2m import frames, http, topics
 from gizserial.m2m.app_requests import QUEUE_DEPTH, AppRequests
 from gizserial.m2m.effects import (
@@ -23,6 +27,8 @@ from gizserial.m2m.effects import (
     ClockSet,
     Effect,
     FirmwareCheck,
+    FirmwareFailed,
+    FirmwareFetched,
     FirmwareOffer,
     IdentityChanged,
     LoginRefused,
@@ -48,6 +54,7 @@ PROVISION_AFTER: Final = 10
 _PRODUCT_KEY: Final = re.compile(r"[0-9a-zA-Z]{32}")
 _UNKNOWN_DEVICE: Final = frozenset({ErrorCode.DEVICE_NOT_FOUND, ErrorCode.CREDENTIALS_INVALID})
 _BAD_LOGIN: Final = frozenset({4, 5})
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class CloudSession:
@@ -63,6 +70,8 @@ class CloudSession:
     :param when_refused: What follows when the cloud does not know did or passcode. ``retry`` is [V4]: go on
         trying. ``register``: register again at once. ``auto``: CONNACK 4 or 5 registers again in G2 and
         retries in G1; a provisioning answered with 9014 or 9016 registers again in both.
+    :param download: Which offered firmware is fetched: what is newer as [V4] compares (``strcmp``), any other
+        than the present version, or none.
     :param keep_alive: MQTT keep-alive in seconds.
     :raises CipherError: when ``g2`` is demanded and the secret or ``cryptography`` does not allow it.
     """
@@ -78,12 +87,13 @@ class CloudSession:
         product_secret: str | None = None,
         generation: Literal["auto", "g1", "g2"] = "auto",
         when_refused: Literal["auto", "retry", "register"] = "auto",
+        download: Literal["newer", "other", "never"] = "newer",
         keep_alive: int = 120,
     ) -> None:
         self._out: list[Effect] = []
         self._identity, self._entropy = identity, entropy
         self._requests = Requests(server, wanted=generation, module=module, mcu=mcu)
-        self._when_refused = when_refused
+        self._when_refused, self._download = when_refused, download
         self._jobs = HttpJobs()
         self._link = MqttLink(self._out, self._link_failed, keep_alive=keep_alive)
         self._in_flight: HttpRequest | None = None
@@ -195,10 +205,23 @@ class CloudSession:
             self._out.append(dataclasses.replace(request, awaited=False))
         self._started = self._router = False
 
-    def http_answer(self, status: int, body: bytes, now: float, request: HttpRequest | None = None) -> None:
-        """An answer has arrived. Give ``request`` to have answers of abandoned requests ignored."""
+    def http_answer(
+        self,
+        status: int,
+        body: bytes,
+        now: float,
+        request: HttpRequest | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
+        """An answer has arrived. Give ``request`` to have answers of abandoned requests ignored.
+
+        :param headers: By lower-case name; needed for downloads.
+        """
         job = self._jobs.current
         if job is None or (request is not None and request is not self._in_flight):
+            return
+        if job.purpose is Purpose.DOWNLOAD:
+            self._downloaded(job, status, headers, body, now)
             return
         handler = {
             Purpose.REGISTER: self._registered,
@@ -213,10 +236,22 @@ class CloudSession:
         handler(job, status, body, now)
         self._pump(now)
 
-    def http_failed(self, now: float, reason: str = "no connection") -> None:  # noqa: ARG002 (as all inputs)
-        """The request could not be sent or was not answered. It is repeated at its time-out, not before."""
-        if self._jobs.current is not None:
-            self._trace(f"{self._jobs.current.purpose.value} failed: {reason}")
+    def http_failed(
+        self, now: float, reason: str = "no connection", request: HttpRequest | None = None
+    ) -> None:
+        """The request could not be sent or was not answered. It is repeated at its time-out, not before.
+
+        A download is not repeated at all. Give ``request`` to have failures of abandoned ones ignored.
+        """
+        job = self._jobs.current
+        if job is None or (request is not None and request is not self._in_flight):
+            return
+        if job.purpose is Purpose.DOWNLOAD:
+            self._jobs.give_up()
+            self._download_failed(job, reason)
+            self._pump(now)
+        else:
+            self._trace(f"{job.purpose.value} failed: {reason}")
 
     def mqtt_connected(self, now: float) -> None:
         """The connection of the last :class:`OpenMqtt` is there."""
@@ -252,6 +287,9 @@ class CloudSession:
             return
         self._link.handle_timeout(now)
         self._after_link(now)
+        late = self._jobs.expired(now)
+        if late is not None:
+            self._download_failed(late, f"the file did not come within {files.DOWNLOAD_TIME:g} s")
         again = self._jobs.repeat(now, may_provision=bool(self._identity.did))
         if again is not None:
             self._just_registered = False
@@ -444,6 +482,33 @@ class CloudSession:
             self._change(self._identity.with_soft_version(offer.soft_version))
         newer = self._requests.versions(job.kind).soft < offer.soft_version
         self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer))
+        other = self._requests.versions(job.kind).soft != offer.soft_version
+        wanted = {"newer": newer, "other": other, "never": False}[self._download]
+        if job.purpose is Purpose.OTA_CHECK and wanted:
+            try:
+                files.download(offer, job.kind)
+            except ValueOutOfRange as error:
+                self._out.append(FirmwareFailed(job.kind, offer.soft_version, str(error)))
+            else:
+                self._trace(f"firmware {offer.soft_version} is downloaded from {offer.url}")
+                self._jobs.add(Job(Purpose.DOWNLOAD, job.kind, offer), first=True)
+
+    def _downloaded(self, job: Job, status: int, headers: Mapping[str, str], body: bytes, now: float) -> None:
+        if job.offer is None:
+            return
+        self._jobs.done()
+        found = files.parse_firmware(job.offer, job.kind, status, headers, body)
+        if isinstance(found, files.Firmware):
+            self._reboot_due = now + REBOOT_AFTER
+            self._trace(f"firmware {found.soft_version}: {len(body)} bytes came, their MD5 is right")
+            self._out.append(FirmwareFetched(found))
+        else:
+            self._download_failed(job, found)
+        self._pump(now)
+
+    def _download_failed(self, job: Job, reason: str) -> None:
+        version = job.offer.soft_version if job.offer is not None else ""
+        self._out.append(FirmwareFailed(job.kind, version, reason))
 
     def _unregistered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (as above)
         self._unregister_due = False
