@@ -16,6 +16,7 @@ from gizserial.cli.group import LazyGroup, debug_option, run
         "encode": "gizserial.cli.encode:encode",
         "product": "gizserial.cli.product:product",
         "convert": "gizserial.cli.convert:convert",
+        "monitor": "gizserial.cli.monitor:monitor",
         "lan": "gizserial.cli.lan:lan",
     },
     epilog="\b\nExample:\n  gizserial decode FF FF 00 05 07 01 00 00 0D",

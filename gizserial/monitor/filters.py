@@ -1,4 +1,4 @@
-"""The filter line: words that all must hold, each about the name, the direction, a data point, bytes or text."""
+"""The filter line: words that all must hold, about names, directions, data points, bytes or text."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ KEEP: Final = 20_000
 """Rows that are kept unless told otherwise."""
 KEEP_BYTES: Final = 32 * 1024 * 1024
 """Wire bytes that the kept rows hold at most."""
+TRIM_AFTER: Final = 500
+"""Rows that may be shown a little longer than they are kept."""
 IDLE: Final = 0.5
 """Seconds of silence that end an incomplete frame, as in the roles (serial.md §1.7)."""
 
@@ -51,15 +53,15 @@ class Monitor:
 
     # --- in --------------------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, *, now: float, direction: Direction | None = None) -> list[Described]:
-        """Bytes that came. Never raises on what a peer sent; gives the items they completed.
+    def receive_data(self, data: bytes, *, now: float, direction: Direction | None = None) -> list[Row]:
+        """Bytes that came. Never raises on what a peer sent; gives the rows they made.
 
         :param direction: Who sent them; None where one line carries both.
         """
         self._last_byte[direction] = now
         return self._take(self._lane(direction).feed(Record(now, direction, data)), direction)
 
-    def receive_record(self, record: Record) -> list[Described]:
+    def receive_record(self, record: Record) -> list[Row]:
         """One record of a capture, which may have no time."""
         return self._take(self._lane(record.direction).feed(record), record.direction)
 
@@ -74,16 +76,16 @@ class Monitor:
             default=None,
         )
 
-    def handle_timeout(self, *, now: float) -> list[Described]:
+    def handle_timeout(self, *, now: float) -> list[Row]:
         """Lines that fell silent: what is incomplete is told as it is."""
-        done: list[Described] = []
+        done: list[Row] = []
         for direction, lane in self._lanes.items():
             last = self._last_byte.get(direction)
             if lane.waiting and last is not None and now >= last + IDLE:
                 done += self._take(lane.flush(), direction)
         return done
 
-    def flush(self) -> list[Described]:
+    def flush(self) -> list[Row]:
         """The input ended."""
         return [item for d, lane in self._lanes.items() for item in self._take(lane.flush(), d)]
 
@@ -130,7 +132,7 @@ class Monitor:
             lane = self._lanes[direction] = Lane(self.codec, direction, lenient=True)
         return lane
 
-    def _take(self, items: Iterable[Described], seen: Direction | None) -> list[Described]:
+    def _take(self, items: Iterable[Described], seen: Direction | None) -> list[Row]:
         done = []
         for described in items:
             item = described.item
@@ -142,7 +144,7 @@ class Monitor:
             self.counters.add(row)
             self.values.take(described)
             self._add(row)
-            done.append(described)
+            done.append(row)
         return done
 
     def _add(self, row: Row) -> None:
@@ -155,11 +157,11 @@ class Monitor:
             old = self.rows.popleft()
             self._kept_bytes -= old.size
             gone += 1
-        if gone and self.shown and len(self.shown) > len(self.rows):
+        if gone and self.shown and self.shown[0].number + TRIM_AFTER < self.rows[0].number:
             self._trim()
 
     def _trim(self) -> None:
-        """Forget shown rows that are no longer kept. Done now and then: a list is slow to take from in front."""
+        """Forget shown rows that are no longer kept. Now and then only: a list is slow to take from."""
         first = self.rows[0].number
         stale = sum(1 for _ in _while_older(self.shown, first))
         if stale:

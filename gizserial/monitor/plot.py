@@ -1,4 +1,4 @@
-"""A curve in characters: each column holds the last value of its stretch of time, drawn in eighths of a line."""
+"""A curve in characters: each column is the last value of its stretch of time, in eighths of a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line of the frames pane. Only what filters and counters need is kept; the rest is decoded again when shown."""
+"""Lines of the frames pane: what filters and counters need is kept, the rest decoded again when shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """One character beside the colour: ``!`` error, ``~`` noise, ``R`` resend, ``?`` warning, ``-`` line."""
+        """One character beside the colour: ``!`` error, ``~`` noise, ``R`` resend, ``?`` warning."""
         if self.kind != "frame":
             return {"error": "!", "noise": "~", "line": "-"}[self.kind]
         return "R" if self.repeat else "?" if self.warned else " "
@@ -124,7 +124,7 @@ def one_line(row: Row, codec: Codec) -> str:
 
 
 def clean(text: str) -> str:
-    """A peer's text without what a terminal would obey: control and format characters become ``\\x1b``."""
+    """A peer's text without what a terminal would obey: such characters become their escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

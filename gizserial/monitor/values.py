@@ -81,7 +81,7 @@ class Values:
 
     def __init__(self, product: Product | None = None) -> None:
         self.by_name: dict[str, Value] = {
-            point.name: Value(point.name, point.access.value, point)
+            point.name: Value(point.name, point.access.value.removeprefix("status_"), point)
             for point in (product.points if product is not None else ())
         }
 

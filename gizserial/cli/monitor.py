@@ -1,0 +1,211 @@
+"""``gizserial monitor``: a live view of a line or of a recording."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from gizserial.capture.formats import SUFFIXES, format_of
+from gizserial.cli.group import FINE
+from gizserial.cli.params import product_option
+
+if TYPE_CHECKING:
+    from gizserial.cli.monitor_app import MonitorApp
+    from gizserial.cli.monitor_sources import Printer, Source
+    from gizserial.commands import Direction
+    from gizserial.io.recording import Recording
+    from gizserial.io.watch import Watch
+    from gizserial.monitor import Monitor
+    from gizserial.product import Product
+
+_TERMINATED: Final = 143
+"""Exit status after SIGTERM, as shells count it."""
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  gizserial monitor /dev/ttyUSB0 -p pet-house.json\n"
+    "  gizserial monitor --between /dev/ttyUSB0 /dev/ttyUSB1 -p pet-house.json --save run.jsonl\n"
+    "  gizserial monitor run.jsonl -p pet-house.json"
+)
+@click.argument("ports", nargs=-1, required=True, metavar="PORT|FILE [PORT]")
+@product_option()
+@click.option(
+    "--baud",
+    type=click.IntRange(min=1),
+    default=9600,
+    show_default=True,
+    metavar="N",
+    help="Bits per second.",
+)
+@click.option(
+    "--between", is_flag=True, help="Pass the bytes on between the two ports: the MCU's, the module's."
+)
+@click.option("--swap", is_flag=True, help="The first port hears the module, the second one the MCU.")
+@click.option("--save", metavar="FILE", help="Record everything; the suffix says the format.")
+@click.option(
+    "--keep",
+    type=click.IntRange(100, 1_000_000),
+    default=20_000,
+    show_default=True,
+    metavar="N",
+    help="Rows kept in memory.",
+)
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="One line for each frame instead of the panes; the default without a terminal.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each frame, as decode --json.")
+@click.pass_context
+def monitor(
+    ctx: click.Context,
+    ports: tuple[str, ...],
+    product: Product | None,
+    *,
+    baud: int,
+    between: bool,
+    swap: bool,
+    save: str | None,
+    keep: int,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Watch a line: frames, values, counters and curves, with filters.
+
+    One PORT: who sent a frame follows from its command. Two PORTs, one for each direction: the first hears
+    what the MCU sends, the second what the module sends. --between sits in the middle of a line that was cut:
+    the first port goes to the MCU, the second to the module. FILE is a capture, shown whole.
+
+    Press ? for the keys.
+    """
+    if save is not None:
+        if format_of(save).name == "bin" and (len(ports) > 1):
+            raise click.UsageError(
+                "--save: .bin holds one direction and two ports give both; use .jsonl or .pcapng"
+            )
+        if any(Path(port).resolve() == Path(save).resolve() for port in ports):
+            raise click.UsageError("--save: this is the file that is shown; give another name")
+    from gizserial.io.recording import Recording
+    from gizserial.monitor import Monitor
+
+    machine = Monitor(product, keep=keep)
+    lines = plain or as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(Recording(save)) if save is not None else None
+        if _is_file(ports[0]):
+            if len(ports) > 1 or between:
+                raise click.UsageError("a FILE is watched alone; give one FILE, or one or two PORTs")
+            status = _watch_file(ports[0], machine, recording, lines=lines, as_json=as_json)
+        else:
+            if len(ports) > 2:
+                raise click.UsageError("there are more than two ports; give one, or one for each direction")
+            if between and len(ports) != 2:
+                raise click.UsageError("--between needs two ports: the MCU's, then the module's")
+            work = _watch_ports(
+                ports, machine, recording, baud=baud, between=between, swap=swap, lines=lines, as_json=as_json
+            )
+            status = asyncio.run(work)
+    ctx.exit(status)
+
+
+def _is_file(text: str) -> bool:
+    if Path(text).suffix.lower() in SUFFIXES:
+        if not Path(text).exists():
+            raise click.UsageError(f"{text}: there is no such file")
+        return True
+    return Path(text).is_file()
+
+
+def _watch_file(
+    path: str, machine: Monitor, recording: Recording | None, *, lines: bool, as_json: bool
+) -> int:
+    from gizserial.cli.monitor_sources import FileSource, Printer
+    from gizserial.io.files import open_capture
+
+    with open_capture(path) as capture:
+        records = capture.records()
+        if not lines:
+            app = _app(machine, FileSource(path, records), recording)
+            return app.run() or FINE
+        printer = Printer(machine, recording, as_json=as_json, tell=_tell)
+        for record in records:
+            printer.take(record)
+        printer.show(machine.flush())
+    return FINE
+
+
+async def _watch_ports(
+    ports: Sequence[str],
+    machine: Monitor,
+    recording: Recording | None,
+    *,
+    baud: int,
+    between: bool,
+    swap: bool,
+    lines: bool,
+    as_json: bool,
+) -> int:
+    from gizserial.cli.monitor_sources import PortSource, Printer
+    from gizserial.io.ports import open_port
+    from gizserial.io.watch import Line, Watch
+
+    both: tuple[Direction, Direction] = ("module>mcu", "mcu>module") if swap else ("mcu>module", "module>mcu")
+    directions: Sequence[Direction | None] = both if len(ports) == 2 else (None,)
+    opened = [Line(open_port(port, baud=baud), who) for port, who in zip(ports, directions, strict=True)]
+    async with Watch(opened, between=between) as watch:
+        loop = asyncio.get_running_loop()
+        if not lines:
+            view = _app(machine, PortSource(watch), recording)
+            with _on_terminate(loop, lambda: view.exit(_TERMINATED)):
+                return await view.run_async() or FINE
+        for line in opened:
+            if line.port.other_end is not None:
+                _tell(f"{line.port.name}: the other end is {line.port.other_end}")
+        printer = Printer(machine, recording, as_json=as_json, tell=_tell)
+        stop = asyncio.Event()
+        with _on_terminate(loop, stop.set):
+            while not stop.is_set():
+                await _next(watch, machine, printer)
+        return _TERMINATED
+
+
+async def _next(watch: Watch, machine: Monitor, printer: Printer) -> None:
+    due = machine.next_timeout()
+    # Not for ever: a request to terminate has to be seen.
+    await watch.wait(0.5 if due is None else min(0.5, max(0.0, due - watch.now)))
+    thing = watch.take()
+    if thing is not None:
+        printer.take(thing)
+    printer.silent(watch.now)
+
+
+def _app(machine: Monitor, source: Source, recording: Recording | None) -> MonitorApp:
+    from gizserial.cli.monitor_app import MonitorApp
+
+    return MonitorApp(machine, source, recording=recording)
+
+
+@contextlib.contextmanager
+def _on_terminate(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Iterator[None]:
+    """Let SIGTERM end it in order, where the system has it."""
+    try:
+        loop.add_signal_handler(signal.SIGTERM, call)
+    except (NotImplementedError, RuntimeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
