@@ -9,7 +9,7 @@ import click
 
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
-from sim.cli.options import live_options, quirk_options
+from sim.cli.options import fault_options, live_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
     from gizserial.mcu_options import McuOptions
@@ -26,10 +26,14 @@ def _options() -> type[McuOptions]:
 
 def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
+        import json
+
         from sim.mcu_defects import DEFECTS
 
         for defect in DEFECTS.values():
-            click.echo(f"{defect.name:<34} {defect.title}")
+            fields = {name: getattr(defect, name) for name in ("name", "title", "rule", "section")}
+            text = json.dumps(fields) if ctx.params.get("as_json") else f"{defect.name:<34} {defect.title}"
+            click.echo(text)
         ctx.exit()
 
 
@@ -45,7 +49,7 @@ def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--move", "moves", multiple=True, metavar="MOVE", help="NAME=sine|ramp|square|walk:LOW..HIGH[:SECONDS]"
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of random walks.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of random walks and faults.")
 @click.option(
     "--defect",
     "defects",
@@ -56,11 +60,11 @@ def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--list-defects",
     is_flag=True,
-    is_eager=True,
     expose_value=False,
     callback=_listed,
-    help="List the defects.",
+    help="List the defects; with --json one object per line.",
 )
+@fault_options
 @quirk_options(_options)
 @live_options
 @click.pass_context
@@ -75,6 +79,7 @@ def mcu(
     moves: tuple[str, ...],
     seed: int,
     defects: tuple[str, ...],
+    faults: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -85,6 +90,7 @@ def mcu(
     """
     from random import Random
 
+    from gizserial.commands import Role
     from gizserial.io.ports import open_port
     from sim import lifetime
     from sim.behaviours import parse_move
@@ -94,7 +100,7 @@ def mcu(
     from sim.words import assignments, byte_time
 
     options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
-    transport = open_port(port, baud=baud, pace=pace)
+    transport = with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MCU)
     random = Random(seed)  # noqa: S311 - values that move, no secrets
     show = mcu_show(product, as_json=as_json, quiet=quiet)
     simulator = McuSimulator(
@@ -113,6 +119,11 @@ def mcu(
         return 0
 
     ctx.exit(lifetime.run(main()))
+
+
+for _param in mcu.params:
+    if _param.name == "as_json":
+        _param.is_eager = True  # known before --list-defects, wherever it stands
 
 
 def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
