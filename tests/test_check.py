@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_a_silent_peer_ends_in_plain_words() -> None:
     run = run_virtual(main())
     (result,) = run.results
     assert result.verdict is Verdict.FAILED
-    assert result.findings[0].text == "device_info (sn 01) was not acked within 1 s"
+    assert result.findings[0].text == "device_info (sn 05) was not acked within 1 s"
     assert "never acked" in run.facts["handshake"]
 
 
@@ -150,6 +151,29 @@ def test_a_line_that_goes_down_ends_the_run() -> None:
     assert "unplugged" in run.stopped
     assert len(run.results) == 3
     assert run.results[-1].verdict is Verdict.BROKEN
+
+
+def test_an_interrupted_run_puts_values_back() -> None:
+    pet = product("pet-house")
+
+    async def main() -> dict[str, object]:
+        async with benched(pet) as bench:
+            before = await bench.read()
+            running = asyncio.create_task(run_cases(bench, named(("control",))))
+            while nothing_changed(bench, before):
+                await bench.line.listen(0.1)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            after = await bench.read()
+        assert dict(after) == dict(before)
+        return dict(after)
+
+    assert run_virtual(main())
+
+
+def nothing_changed(bench: Bench, before: dict[str, int | bytes]) -> bool:
+    return all(bench.values.get(name, value) == value for name, value in before.items())
 
 
 # --- the table of cases

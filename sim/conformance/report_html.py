@@ -8,7 +8,7 @@ from typing import Final
 
 from gizserial.framing import BadFrame, Frame
 from sim.conformance.model import CaseResult, Entry, Finding, RunResult, Verdict
-from sim.conformance.report_text import around, verdict_word
+from sim.conformance.report_text import around, grouped, verdict_word
 from sim.conformance.words import Words, clean
 
 _STYLE: Final = """
@@ -81,18 +81,19 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     yield f'<h2 id="{case.id}"><span class="{word}">{case.id}</span> {escape(case.title)}</h2>\n'
     source = f"{case.severity.word}, section {case.section}"
     yield f"<p>{escape(case.rule)} <small>({escape(source)})</small></p>\n"
-    for finding in result.findings[:20]:
-        yield _finding(finding, words)
     entries = around(result, _MOST)
     if entries:
         yield _picture(entries, words, {id(f.entry) for f in result.findings if f.entry is not None})
+    for finding, more in grouped(result.findings):
+        yield _finding(finding, more, words)
 
 
-def _finding(finding: Finding, words: Words) -> str:
+def _finding(finding: Finding, more: int, words: Words) -> str:
     expected = f"<dt>expected<dd>{escape(finding.expected)}" if finding.expected else ""
     got = f"<dt>came<dd>{escape(finding.got)}" if finding.got else ""
     tree = f"<pre>{escape(words.tree(finding.entry))}</pre>" if finding.entry is not None else ""
-    return f'<div class="finding"><b>{escape(finding.text)}</b><dl>{expected}{got}</dl>{tree}</div>\n'
+    others = f"<p>and {more} more like it</p>" if more else ""
+    return f'<div class="finding"><b>{escape(finding.text)}</b><dl>{expected}{got}</dl>{tree}{others}</div>\n'
 
 
 def _picture(entries: list[Entry], words: Words, named: set[int]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import click
@@ -71,10 +72,10 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     case = result.case
     yield click.style(f"{verdict_word(result)}  {case.id}: {case.title}", fg="red", bold=True)
     yield f"  {case.severity.word}, section {case.section}. {case.rule}"
-    for finding in result.findings[:8]:
+    for finding, more in grouped(result.findings):
         yield from _finding(finding, words)
-    if len(result.findings) > 8:
-        yield f"  and {len(result.findings) - 8} more like these"
+        if more:
+            yield f"      and {more} more like it"
     shown = around(result)
     if shown:
         yield "  on the line:"
@@ -89,6 +90,16 @@ def _finding(finding: Finding, words: Words) -> Iterator[str]:
         yield f"      came:     {finding.got}"
     if finding.entry is not None:
         yield from (f"      | {line}" for line in words.tree(finding.entry).splitlines())
+
+
+def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, int]]:
+    """Findings that say the same but for numbers: the first of each, and how many more there are."""
+    groups: dict[str, tuple[Finding, int]] = {}
+    for finding in findings:
+        same = re.sub(r"[0-9A-F]*[0-9][0-9A-F]*", "#", finding.text)
+        first, more = groups.get(same, (finding, -1))
+        groups[same] = first, more + 1
+    return list(groups.values())
 
 
 def around(result: CaseResult, most: int = _AROUND) -> list[Entry]:

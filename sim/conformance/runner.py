@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -16,13 +17,18 @@ from sim.conformance.model import (
     CaseFailedError,
     CaseResult,
     CaseSkippedError,
+    Entry,
     LineLostError,
     RunResult,
     Verdict,
 )
+from sim.conformance.thresholds import RESTART_PATIENCE
 
 CASE_LIMIT: Final = 900.0
 """Seconds after which a case is broken: longer than the longest wait, which is that for the full report."""
+
+_PATIENCE_AT_END: Final = 5.0
+"""Seconds in which an interrupted run puts values back."""
 
 Progress = Callable[[int, int, Case, CaseResult | None], None]
 """Told before (result None) and after each case: its number, how many there are, the case."""
@@ -45,9 +51,13 @@ async def run_cases(
     """
     run = _Run(bench, progress, len(cases))
     unwanted = frozenset(skipped)
-    await run.begin()
-    for number, case in enumerate(cases, 1):
-        await run.case(number, case, unwanted=case.id in unwanted)
+    try:
+        await run.begin()
+        for number, case in enumerate(cases, 1):
+            await run.case(number, case, unwanted=case.id in unwanted)
+    except asyncio.CancelledError:
+        await run.interrupted()
+        raise
     return await run.end()
 
 
@@ -67,7 +77,7 @@ class _Run:
         bench = self._bench
         try:
             await bench.line.listen(0.05)
-            ack = await bench.exchange(bench.command(Command.DEVICE_INFO))
+            ack = await self._met()
             self._know(ack.frame.payload if ack.frame is not None else b"")
             await bench.push_status(CONNECTED)
             await bench.settle()
@@ -77,6 +87,19 @@ class _Run:
             self._facts["handshake"] = failed.finding.text
         except LineLostError as lost:
             self._stopped = f"the line went down: {lost}"
+
+    async def _met(self) -> Entry:
+        """The answer to 01, for which a board that restarts when its port is opened has some time.
+
+        :raises CaseFailedError: it never came.
+        """
+        deadline = self._bench.line.now() + RESTART_PATIENCE
+        while True:
+            try:
+                return await self._bench.exchange(self._bench.command(Command.DEVICE_INFO))
+            except CaseFailedError:
+                if self._bench.line.now() >= deadline:
+                    raise
 
     def _know(self, payload: bytes) -> None:
         try:
@@ -153,6 +176,12 @@ class _Run:
                 self._restored = await self._bench.put_back(self._found)
         except LineLostError as lost:
             self._stopped = f"the line went down: {lost}"
+
+    async def interrupted(self) -> None:
+        """Ctrl-C in the middle of a case: the values are put back all the same, if that goes quickly."""
+        with contextlib.suppress(TimeoutError, LineLostError):
+            async with asyncio.timeout(_PATIENCE_AT_END):
+                await self._tidy()
 
     async def end(self) -> RunResult:
         """Everything that was found out."""

@@ -82,7 +82,12 @@ async def escape_sn(bench: Bench) -> None:
         (_with_checksum_ff(Command.HEARTBEAT), "whose checksum is FF"),
         (ack_is_ff, "whose ack has the checksum FF"),
     ):
-        ack = await bench.acked(_heartbeat(bench, sn), note=f"a heartbeat {what}")
+        since = bench.line.mark()
+        _sent, ack = await bench.once(_heartbeat(bench, sn), note=f"a heartbeat {what}")
+        if ack is None:
+            raise bench.fail(
+                f"a heartbeat {what} was not acked", expected="heartbeat_ack", got=bench.line.received(since)
+            )
         _escaped(bench, ack, f"the ack of a heartbeat {what}")
 
 
