@@ -53,17 +53,24 @@ class LinkEnd:
 
     def write(self, data: bytes, *, now: float) -> None:
         """Send bytes to the other end. Bytes stay in order, whatever the manipulator wants."""
-        peer = self._peer
         for at, piece in self._manipulator(data, now):
-            if not piece:
-                continue
-            if peer._size + len(piece) > self._limit:
-                self.dropped += len(piece)
-                continue
-            start = max(at, now, self._free)
-            self._free = start + len(piece) * self._byte_time
-            peer._coming.append((start + self._latency, piece))
-            peer._size += len(piece)
+            self._put(piece, max(at, now))
+
+    def hear(self, data: bytes, *, now: float) -> None:
+        """Bytes come to this end that its peer did not write: an echo, or noise. No manipulator sees them."""
+        self._peer._put(data, now)
+
+    def _put(self, piece: bytes, at: float) -> None:
+        peer = self._peer
+        if not piece:
+            return
+        if peer._size + len(piece) > self._limit:
+            self.dropped += len(piece)
+            return
+        start = max(at, self._free)
+        self._free = start + len(piece) * self._byte_time
+        peer._coming.append((start + self._latency, piece))
+        peer._size += len(piece)
 
     def next_delivery(self) -> float | None:
         """When the next byte is here; None while none is on its way."""

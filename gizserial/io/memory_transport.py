@@ -53,6 +53,7 @@ class MemoryTransport(Port):
         self._sent_all()
         if self._peer is not None:
             self._peer._watch()
+        self._watch()  # for what comes back of it
 
     def _watch(self) -> None:
         due = self._end.next_delivery()

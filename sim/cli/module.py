@@ -10,7 +10,7 @@ import click
 
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
-from sim.cli.options import live_options, quirk_options
+from sim.cli.options import fault_options, live_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
     from gizserial.m2m.http import Server
@@ -81,6 +81,8 @@ def _options() -> type[ModuleOptions]:
     help="Forms of older firmware on the LAN: firmware_as_v4, tail=false, refusal_as_v4, info_as_v4; "
     "protocol=4.0.8.",
 )
+@click.option("--seed", type=int, help="Seed of the faults; a random one, which is printed, if not given.")
+@fault_options
 @quirk_options(_options)
 @live_options
 @click.pass_context
@@ -99,6 +101,8 @@ def module(
     unprovisioned: bool,
     lan: str | None,
     lan_quirks: tuple[str, ...],
+    seed: int | None,
+    faults: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -109,6 +113,7 @@ def module(
     arrive in the cloud. While it runs, type what apps and the network do (set LED_OnOff=true, read, wifi ap,
     raw 0102, help).
     """
+    from gizserial.commands import Role
     from gizserial.io.ports import open_port
     from gizserial.lan.server import LanOptions
     from sim import lifetime
@@ -129,7 +134,7 @@ def module(
     if lan_quirks and address is None:
         raise click.UsageError("--lan-quirk belongs to --lan")
     lan_options = with_quirks(LanOptions(), lan_quirks)
-    transport = open_port(port, baud=baud, pace=pace)
+    transport = with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MODULE)
     show = module_show(product, as_json=as_json, quiet=quiet)
     chosen = choose_mac(mac, state_dir)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from gizserial.commands import Role
+    from gizserial.io.base import Transport
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -41,6 +45,56 @@ def quirk_options(options: Callable[[], type[Any]]) -> Callable[[_Command], _Com
         )(command)
 
     return decorate
+
+
+def fault_options(command: _Command) -> _Command:
+    """``--fault SPEC`` (given as ``faults``) and ``--list-faults``."""
+
+    def show(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            from sim.faults import KINDS
+
+            for kind in KINDS.values():
+                click.echo(f"{kind.usage:<38} {kind.help}")
+            click.echo(
+                "Behind it, as needed: @module>mcu or @mcu>module, and @5s or @5s..7s (since the start)."
+            )
+            ctx.exit()
+
+    command = click.option(
+        "--fault",
+        "faults",
+        multiple=True,
+        metavar="FAULT",
+        help="Spoil the line, as loss:0.01, delay:20ms..50ms, 'corrupt:0.001@module>mcu' or mute:2s@5s; "
+        "may be given several times.",
+    )(command)
+    return click.option(
+        "--list-faults",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="List the faults and how they are written.",
+    )(command)
+
+
+def with_faults(line: Transport, faults: tuple[str, ...], seed: int | None, role: Role) -> Transport:
+    """The line, with these faults if there are any. The seed is printed on stderr: it repeats them.
+
+    :raises FaultError: a fault that is written wrongly.
+    """
+    if not faults:
+        return line
+    from random import randrange
+
+    from sim.faults import Faults
+    from sim.faulty import FaultyTransport
+
+    seed = randrange(1 << 32) if seed is None else seed  # noqa: S311 - to be told and repeated, no secret
+    spoiled = FaultyTransport(line, Faults(faults, seed=seed), role)
+    click.echo(f"faults: {', '.join(faults)}; repeat them with --seed {seed}", err=True)
+    return spoiled
 
 
 def live_options(command: _Command) -> _Command:
