@@ -140,6 +140,15 @@ class Endpoint:
         self._out = deque(entry for entry in self._out if not entry[1])
         self._events += [RequestFailed(request, reason) for request in waiting]
 
+    def withdraw(self, request: Request) -> None:
+        """Send it no more; nothing is told of it. A request that is over is none to withdraw."""
+        if self._outstanding is not None and self._outstanding.request is request:
+            self._outstanding = None
+            self._out = deque(entry for entry in self._out if not entry[1])
+            self._start_next()
+        elif request in self._queue:
+            self._queue.remove(request)
+
     @property
     def idle(self) -> bool:
         """No request of ours is outstanding or waits."""
@@ -174,12 +183,16 @@ class Endpoint:
         token: object = None,
         least: int = 0,
         reserved: bool = False,
+        wait: float | None = None,
+        tries: int | None = None,
     ) -> Request:
         """Queue a request. It is sent when those before it were answered or given up.
 
         :param least: An ack with fewer bytes of payload counts as none.
         :param reserved: Take it even if the queue is full. The role's own frames that must not be kept off
             the line, of which it has one of a kind waiting (:meth:`waits`).
+        :param wait: Wait for this ack; None: as for others.
+        :param tries: Transmissions in all; None: as for others.
         :raises QueueFullError: too many wait already.
         :raises EncodeError: the payload is longer than a frame can carry.
         """
@@ -193,7 +206,7 @@ class Endpoint:
         if not reserved and not self.has_room:
             raise QueueFullError(f"{len(self._queue)} requests wait already, no more are taken")
         self._count_sn()
-        request = Request(frame, token, least)
+        request = Request(frame, token, least, wait, tries)
         self._queue.append(request)
         self._start_next()
         return request
@@ -243,7 +256,8 @@ class Endpoint:
             self._line_free = max(self._line_free, now) + len(encoded) * self.options.byte_time
             attempt = 1
             if is_request and self._outstanding is not None:
-                self._outstanding.deadline = self._line_free + self.options.ack_wait
+                wait = self._outstanding.request.wait or self.options.ack_wait
+                self._outstanding.deadline = self._line_free + wait
                 attempt = self._outstanding.sent
             if self._up:
                 self._events.append(FrameSent(frame, attempt))
@@ -396,7 +410,7 @@ class Endpoint:
         waiting = self._outstanding
         if waiting is None:
             return
-        if waiting.sent < self.options.tries:
+        if waiting.sent < (waiting.request.tries or self.options.tries):
             self._transmit(waiting)
             return
         self._outstanding = None

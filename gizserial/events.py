@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any
 
 from gizserial.framing import BadFrame, Frame, Noise
@@ -17,6 +18,10 @@ class Request:
     """Whatever the sender gave along, to know the answer by."""
     least: int = 0
     """An ack with fewer bytes of payload does not count."""
+    wait: float | None = None
+    """Seconds to wait for this ack; None: as for others."""
+    tries: int | None = None
+    """Transmissions in all; None: as for others."""
 
 
 # --- the line (both roles)
@@ -297,6 +302,109 @@ class McuRestarting(McuEvent):
     """The module had the MCU restarted."""
 
 
+# --- files (both roles; serial.md §4.13)
+
+
+class Outcome(enum.Enum):
+    """How a transfer ended."""
+
+    COMPLETE = "complete"
+    """The sender: every piece was acked. The receiver: the file is here, size and MD5 are right."""
+    REFUSED = "refused"
+    """The receiver did not want the file, or wanted it in a way that the sender cannot."""
+    STOPPED_BY_PEER = "stopped by peer"
+    """1F from the sender, 27 from the receiver."""
+    STOPPED = "stopped"
+    """Stopped from here, as the user wanted."""
+    FAILED = "failed"
+    """No acks, silence, wrong pieces, a bad file, a line that went down, a restart."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TransferEvent:
+    """Base of what is told of files. Those with a token are told by who sends the file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileOffered(TransferEvent):
+    """The peer acked the announcement (19); whether it wants the file is not known yet."""
+
+    size: int
+    md5: str
+    token: object = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileReady(TransferEvent):
+    """The peer wants the file (1B); pieces go out from here on."""
+
+    piece_size: int
+    """0 when lines of HEX travel."""
+    count: int
+    """Pieces that there are."""
+    hex: bool
+    token: object = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TransferProgress(TransferEvent):
+    """The peer stored one more piece (1E)."""
+
+    number: int
+    count: int
+    token: object = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileAnnounced(TransferEvent):
+    """The peer has a file for us (19)."""
+
+    size: int
+    md5: str
+    declined: str = ""
+    """Why it is not wanted: nothing follows then."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PieceReceived(TransferEvent):
+    """One more piece of the file is here; its ack leaves afterwards."""
+
+    number: int
+    count: int
+    """0 for lines of HEX."""
+    offset: int
+    data: bytes = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileReceived(TransferEvent):
+    """The whole file is here; size and MD5 are as announced. The end of the transfer is told first."""
+
+    data: bytes = dataclasses.field(repr=False)
+    md5: str
+    hex: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TransferEnded(TransferEvent):
+    """A transfer is over; told once for each."""
+
+    outcome: Outcome
+    detail: str
+    """One sentence for people; empty when there is nothing to add."""
+    sending: bool
+    """It was the file of ours."""
+    token: object = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LateStopReceived(TransferEvent):
+    """The peer stops what is over already. A receiver says so that the file it got is a bad one."""
+
+    sending: bool
+    """It was the file of ours."""
+
+
 # --- what the MCU says of itself
 
 
@@ -316,4 +424,4 @@ class DeviceInfo:
     data: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-Event = LineEvent | ModuleEvent | McuEvent
+Event = LineEvent | ModuleEvent | McuEvent | TransferEvent

@@ -21,6 +21,7 @@ from gizserial.events import (
     Event,
     McuRestarting,
     ModuleAnswered,
+    NoticeReceived,
     RawDataReceived,
     ReadAnswered,
     Reported,
@@ -31,10 +32,12 @@ from gizserial.events import (
     WifiStatusReceived,
 )
 from gizserial.framing import BadFrame, Frame
+from gizserial.image import Image
 from gizserial.mcu_options import McuOptions
 from gizserial.mcu_reports import ReportPolicy, zero
 from gizserial.p0 import P0, Meaning, P0Codec, raw_from_mcu, take_sub_device
 from gizserial.product import DataPoint, DataType, Layout, Product
+from gizserial.transfer import FileTransfers
 
 _AUTO_CODE: Final = 0x02
 _VAR_LEN: Final = 0x80
@@ -75,6 +78,11 @@ class McuRole:
         self._owed: dict[str, None] = {}
         """Points whose report after a control found no place in the queue."""
         self._restart_due: float | None = None
+        self.soft_ver = self.options.soft_ver
+        """What it says of its software in 02; :meth:`boot` changes it."""
+        self._boots = ""
+        """The version that the next restart brings."""
+        self._files = FileTransfers(self._endpoint, self.options.files(), tell=self._tell)
         self._up = self._started = False
 
     # --- values
@@ -160,6 +168,29 @@ class McuRole:
         """Have the module restart."""
         self.send(Command.RESTART_MODULE, now=now)
 
+    def send_file(self, image: Image, *, now: float, token: object = None) -> None:
+        """Send a file to the module, for the cloud; the events are those of the module's ``offer_file``.
+
+        :raises QueueFullError: another file is under way.
+        """
+        self._advance(now)
+        self._files.offer(image, now=now, token=token)
+
+    def stop_file(self, *, now: float, detail: str = "") -> None:
+        """Stop the files that are under way: 27 for firmware, 1F for a file of ours."""
+        self._advance(now)
+        self._files.stop(now=now, detail=detail)
+
+    def boot(self, soft_ver: str, *, now: float) -> None:
+        """New firmware is in place: restart with its version, then have the module read it (29; §4.13).
+
+        :raises EncodeError: a version that does not fit its field.
+        """
+        schemas.DEVICE_INFO.build(self._info_fields(soft_ver))
+        self._advance(now)
+        self._boots = soft_ver
+        self._restart_due = now + self.options.reboot_delay_ms / 1000
+
     def send_raw(self, data: bytes, *, now: float) -> None:
         """Send opaque bytes to the apps."""
         self.send(Command.P0_FROM_MCU, raw_from_mcu(data), now=now)
@@ -191,6 +222,7 @@ class McuRole:
         """The line is down; values go on changing, nobody hears of them."""
         self._advance(now)
         self._up = False
+        self._files.forget("the line went down")
         self._react(self._endpoint.connection_lost(now=now), now)
         return self._take()
 
@@ -209,7 +241,7 @@ class McuRole:
         """When :meth:`handle_timeout` is due."""
         if self._events:
             return self._now
-        times = [self._endpoint.next_timeout(), self._restart_due]
+        times = [self._endpoint.next_timeout(), self._files.next_timeout(), self._restart_due]
         if self._may_report:
             times.append(self._policy.next_timeout(self._live))
         return min((time for time in times if time is not None), default=None)
@@ -218,6 +250,7 @@ class McuRole:
         """Do what is due."""
         self._advance(now)
         self._react(self._endpoint.handle_timeout(now=now), now)
+        self._files.handle_timeout(now)
         if self._restart_due is not None and now >= self._restart_due:
             self._restart(now)
         self._report_changes(now)
@@ -230,8 +263,12 @@ class McuRole:
         events, self._events = self._events, []
         return events
 
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+
     def _restart(self, now: float) -> None:
         self._restart_due = None
+        self._files.forget("the MCU restarts")
         self._endpoint.restart()
         # Not reacted to: the end of a report would bring the next one, with values from before.
         self._events += self._endpoint.take_events()
@@ -241,6 +278,9 @@ class McuRole:
         self._owed.clear()
         self.wifi_status = 0
         self._events.append(McuRestarting())
+        if self._boots:
+            self.soft_ver, self._boots = self._boots, ""
+            self._endpoint.send(Command.RESTART_MODULE, now=now)
 
     # --- reports
 
@@ -302,13 +342,17 @@ class McuRole:
             elif isinstance(event, RequestAcked):
                 self._acked(event, now)
             elif isinstance(event, RequestFailed):
+                self._files.failed(event.request, event.reason, now)
                 self._ended(event.request, now)
+            elif isinstance(event, NoticeReceived):
+                self._files.noticed(event.frame, event.code)
             elif isinstance(event, BadFrameReceived):
                 self._bad_frame(event.bad, now)
             elif isinstance(event, UnknownReceived):
                 self._unknown(event.frame, now)
 
     def _acked(self, event: RequestAcked, now: float) -> None:
+        self._files.acked(event.request, now)
         spec = FRAMES[event.ack.command]
         if isinstance(spec.body, Body):
             try:
@@ -325,7 +369,8 @@ class McuRole:
 
     def _command(self, frame: Frame, now: float) -> None:
         if frame.command == Command.DEVICE_INFO:
-            self._endpoint.ack(frame, self._info(), now=now)
+            info: bytes = schemas.DEVICE_INFO.build(self._info_fields(self.soft_ver))
+            self._endpoint.ack(frame, info, now=now)
         elif frame.command == Command.P0_TO_MCU:
             self._p0(frame, now)
         elif frame.command == Command.STATUS:
@@ -334,17 +379,18 @@ class McuRole:
         elif frame.command == Command.RESTART_MCU:
             self._endpoint.ack(frame, now=now)
             self._restart_due = now + self.options.reboot_delay_ms / 1000
-        # An MCU without update answers 19 with 1A and leaves it at that (§4.13).
+        elif self._files.command(frame, now):
+            pass
         elif FRAMES[frame.command].row.acked:
             self._endpoint.ack(frame, now=now)
 
-    def _info(self) -> bytes:
+    def _info_fields(self, soft_ver: str) -> dict[str, Any]:
         options = self.options
         fields: dict[str, Any] = {
             "protocol_ver": "00000004",
             "p0_ver": options.p0_ver,
             "hard_ver": options.hard_ver,
-            "soft_ver": options.soft_ver,
+            "soft_ver": soft_ver,
             "product_key": self.product.product_key,
             "bind_time": options.bind_time,
         }
@@ -355,8 +401,7 @@ class McuRole:
             fields["product_secret"] = options.product_secret or "0" * 32
         if options.info_variant == "D":
             fields["data"] = dict(options.data)
-        info: bytes = schemas.DEVICE_INFO.build(fields)
-        return info
+        return fields
 
     def _p0(self, frame: Frame, now: float) -> None:
         try:

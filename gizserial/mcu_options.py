@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from gizserial.endpoint import EndpointOptions
+from gizserial.transfer_options import TransferOptions
 
 InfoVariant = Literal["A", "B", "C", "D"]
 
@@ -62,6 +63,22 @@ class McuOptions:
     """Take a number outside the definition's range, as the SDK does, which checks no range (§5.6)."""
     reboot_delay_ms: int = 600
     """From the ack of 0F to the restart (R36)."""
+    ota: bool = False
+    """Take firmware. An MCU that cannot answers 19 with its ack and leaves it at that (§4.13)."""
+    ota_piece_size: int = 128
+    """Bytes of a piece that are asked for; 0: 256."""
+    ota_hex: bool = False
+    """Ask for lines of HEX."""
+    ota_most: int = 256 * 1024
+    """Bytes of the largest file that is taken."""
+    ota_erase_ms: int = 0
+    """From the ack of 19 to 1B: flash is erased."""
+    ota_store_ms: int = 0
+    """From a piece to its ack: flash is written."""
+    ota_silence: float = 15.0
+    """Stop (27) after so long without a piece."""
+    upload_piece_size: int = 256
+    """Bytes of a piece of a file that goes to the module."""
     never_answers: bool = False
     """Send no acks at all."""
     answers_late_ms: int = 0
@@ -70,6 +87,19 @@ class McuOptions:
     """Overlook every nth good frame; 0: none."""
     bad_checksum_every_nth: int = 0
     """Send every nth frame with a wrong checksum; 0: none."""
+
+    def files(self) -> TransferOptions:
+        """How files travel."""
+        return TransferOptions(
+            receives=self.ota,
+            piece_size=self.ota_piece_size,
+            own_piece_size=self.upload_piece_size,
+            hex=self.ota_hex,
+            size_most=self.ota_most,
+            erase=self.ota_erase_ms / 1000,
+            store=self.ota_store_ms / 1000,
+            silence=self.ota_silence,
+        )
 
     def endpoint(self) -> EndpointOptions:
         """The options of the line."""

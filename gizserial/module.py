@@ -30,6 +30,7 @@ from gizserial.events import (
     FrameReceived,
     HandshakeDone,
     HandshakeFailed,
+    NoticeReceived,
     P0Acked,
     P0Failed,
     Rebooting,
@@ -40,10 +41,12 @@ from gizserial.events import (
     UnknownReceived,
 )
 from gizserial.framing import BadFrame, Frame
+from gizserial.image import Image
 from gizserial.module_network import ModuleNetwork, int_of
 from gizserial.module_options import ModuleOptions
 from gizserial.module_requests import ModuleRequests
 from gizserial.p0 import take_sub_device
+from gizserial.transfer import FileTransfers
 from gizserial.wifi_status import PUSHED_BITS
 
 HEARTBEAT: Final = 55.0
@@ -92,7 +95,8 @@ class ModuleRole(ModuleNetwork):
         """Its address in the router's network, dotted; empty without one."""
         self.phase = Phase.OFF
         self._endpoint = Endpoint(Role.MODULE, self.options.endpoint())
-        self._requests = ModuleRequests(self, self._endpoint)
+        self._files = FileTransfers(self._endpoint, self.options.files(), tell=self.tell)
+        self._requests = ModuleRequests(self, self._endpoint, self._files)
         self._now = float("-inf")
         self._boot_due: float | None = None
         self._reboot: tuple[float, str] | None = None
@@ -121,6 +125,29 @@ class ModuleRole(ModuleNetwork):
         if self.options.single_outstanding_drop and not self._endpoint.idle:
             raise QueueFullError("the line is busy: another P0 is waiting for its ack")
         self._endpoint.send(Command.P0_TO_MCU, p0, now=now, token=_Relay(token))
+
+    def offer_file(self, image: Image, *, now: float, token: object = None) -> None:
+        """Offer firmware to the MCU (19); reports go on meanwhile.
+
+        Events with the token tell how it goes: :class:`FileOffered`, :class:`FileReady`,
+        :class:`TransferProgress` for each piece, :class:`TransferEnded` once in any case. What the MCU
+        makes of a complete file is seen in its next :class:`HandshakeDone`.
+
+        :raises QueueFullError: the handshake is not done, or another file is under way.
+        """
+        if self.phase is not Phase.RUN:
+            raise QueueFullError("the MCU has not answered the handshake yet")
+        self._files.offer(image, now=now, token=token)
+
+    def stop_file(self, *, now: float, detail: str = "") -> None:
+        """Stop the files that are under way: 1F for ours, 27 for one of the MCU."""
+        self._advance(now)
+        self._files.stop(now=now, detail=detail)
+
+    @property
+    def sending_file(self) -> bool:
+        """A file is offered to the MCU, or under way."""
+        return self._files.sending
 
     def restart_mcu(self, *, now: float) -> None:
         """Ask the MCU to restart (0F)."""
@@ -158,6 +185,7 @@ class ModuleRole(ModuleNetwork):
         """The line is down: there is nothing to do until it is back."""
         self._advance(now)
         self.phase = Phase.OFF  # first: an abandoned 01 is no failed attempt
+        self._files.forget("the line went down")
         self._react(self._endpoint.connection_lost(now=now), now)
         self._boot_due = self._reboot = None
         self._heartbeat_due = self._push_due = self._full_push_due = None
@@ -180,6 +208,7 @@ class ModuleRole(ModuleNetwork):
             return self._now
         times = [
             self._endpoint.next_timeout(),
+            self._files.next_timeout(),
             self._boot_due,
             self._reboot[0] if self._reboot else None,
             self._heartbeat_due,
@@ -193,6 +222,7 @@ class ModuleRole(ModuleNetwork):
         """Do what is due."""
         self._advance(now)
         self._react(self._endpoint.handle_timeout(now=now), now)
+        self._files.handle_timeout(now)
         if self._reboot is not None and now >= self._reboot[0]:
             reason = self._reboot[1]
             self._reboot = None
@@ -217,6 +247,7 @@ class ModuleRole(ModuleNetwork):
 
     def _start(self, now: float, *, delay: float) -> None:
         self.phase = Phase.BOOT  # first: an abandoned 01 is no failed attempt
+        self._files.forget("the module restarts")
         self._endpoint.restart()
         self._endpoint.options = self.options.endpoint()
         self._react(self._endpoint.take_events(), now)
@@ -291,12 +322,15 @@ class ModuleRole(ModuleNetwork):
                 self._failed(event, now)
             elif isinstance(event, StrayAckReceived):
                 self._stray(event.frame)
+            elif isinstance(event, NoticeReceived):
+                self._files.noticed(event.frame, event.code)
             elif isinstance(event, BadFrameReceived):
                 self._bad_frame(event.bad, now)
             elif isinstance(event, UnknownReceived) and not self.options.silent_on_unknown:
                 self._unknown(event.frame, now)
 
     def _acked(self, event: RequestAcked, now: float) -> None:
+        self._files.acked(event.request, now)
         command = event.request.frame.command
         if command == Command.DEVICE_INFO:
             self._info_arrived(event.ack, now)
@@ -309,6 +343,7 @@ class ModuleRole(ModuleNetwork):
             self._events.append(P0Acked(event.request.token.token, p0))
 
     def _failed(self, event: RequestFailed, now: float) -> None:
+        self._files.failed(event.request, event.reason, now)
         if event.request.frame.command == Command.DEVICE_INFO:
             self._info_failed(event.reason, now)
         elif isinstance(event.request.token, _Relay):

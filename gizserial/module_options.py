@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from gizserial.endpoint import EndpointOptions
+from gizserial.transfer_options import TransferOptions
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +68,31 @@ class ModuleOptions:
     """SoftAP provisioning lasts so long."""
     test_s: float = 180.0
     """A production test lasts so long at the most (§4.10)."""
+    ota_single_piece_bug: bool = False
+    """Never send a file that fits into one piece (GAgent 04020006)."""
+    ota_piece_wait: float = 3.0
+    """Wait for the ack of a piece of a file; it is sent three times in all (§4.13)."""
+    ota_ready_wait: float = 60.0
+    """From the ack of 19 to the MCU's 1B; then the file is forgotten."""
+    upload_silence: float = 15.0
+    """A file of the MCU is given up (27) after so long without a piece."""
+    upload_most: int = 65400
+    """Bytes of the largest file that is taken from the MCU; what MQTT of GAgent 4 can carry."""
     hard_ver: str = "00SIM001"
     """Module hardware version in answers to 21."""
     soft_ver: str = "04020035"
     """Module software version in answers to 21."""
+
+    def files(self) -> TransferOptions:
+        """How files travel. The module asks for them with an empty 1B (§4.13)."""
+        return TransferOptions(
+            piece_wait=self.ota_piece_wait,
+            ready_wait=self.ota_ready_wait,
+            silence=self.upload_silence,
+            single_piece_bug=self.ota_single_piece_bug,
+            receives=self.upload_most > 0,
+            size_most=self.upload_most,
+        )
 
     def endpoint(self, *, ack_wait: float | None = None) -> EndpointOptions:
         """The options of the line.

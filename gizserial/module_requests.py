@@ -14,6 +14,7 @@ from gizserial.errors import BodyError
 from gizserial.events import ModuleAsked, ReportReceived, ResetRequested, RestartRequested
 from gizserial.framing import Frame
 from gizserial.p0 import take_sub_device
+from gizserial.transfer import FileTransfers
 
 if TYPE_CHECKING:
     from gizserial.module import ModuleRole
@@ -28,8 +29,8 @@ _SUB_DEVICE: Final = 0x0001
 class ModuleRequests:
     """Acks commands of the MCU, before acting where acting is slow (§1.8)."""
 
-    def __init__(self, module: ModuleRole, endpoint: Endpoint) -> None:
-        self._module, self._endpoint = module, endpoint
+    def __init__(self, module: ModuleRole, endpoint: Endpoint, files: FileTransfers) -> None:
+        self._module, self._endpoint, self._files = module, endpoint, files
         self._handlers: Final[dict[int, Callable[[Frame, float], None]]] = {
             Command.P0_FROM_MCU: self._report,
             Command.PROVISION: self._provision,
@@ -43,7 +44,8 @@ class ModuleRequests:
 
     def answer(self, frame: Frame, now: float) -> None:
         """Ack one command and do what it says. Those without a handler are acked and told."""
-        self._handlers.get(frame.command, self._told)(frame, now)
+        if not self._files.command(frame, now):
+            self._handlers.get(frame.command, self._told)(frame, now)
 
     def _report(self, frame: Frame, now: float) -> None:
         did, start, prefix = None, 0, b""

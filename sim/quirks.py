@@ -20,6 +20,10 @@ _LEAST: Final = MappingProxyType(
         "tries": 1,
         "info_attempts": 1,
         "ack_wait": 0.01,
+        "ota_piece_wait": 0.01,
+        "ota_silence": 0.01,
+        "upload_silence": 0.01,
+        "upload_piece_size": 1,
         "idle_timeout": 0.01,
         "heartbeat_s": 0.1,
         "status_period_s": 0.1,
@@ -29,7 +33,15 @@ _LEAST: Final = MappingProxyType(
     }
 )
 """Smallest value, where 0 would have nothing but a busy line; 0 for all others."""
-_MOST: Final = MappingProxyType({"tz_s": 86400, "bind_time": 0xFFFF, "tries": 1000})
+_MOST: Final = MappingProxyType(
+    {
+        "tz_s": 86400,
+        "bind_time": 0xFFFF,
+        "tries": 1000,
+        "ota_piece_size": 0xFFFF,
+        "upload_piece_size": 0xFFFF,
+    }
+)
 _TEXTS: Final = MappingProxyType(
     {
         "product_secret": (re.compile(r"(?:[0-9a-fA-F]{32})?"), "32 hex digits"),
