@@ -338,6 +338,7 @@ class Bench:
     async def put_back(self, raw: Mapping[str, Raw]) -> str:
         """Write values that differ from these; gives what could not be put back, or nothing."""
         wanted = {point.name: raw[point.name] for point in self.writable if point.name in raw}
+        since = self.line.mark()
         for _ in range(2):
             try:
                 now = await self.read()
@@ -355,7 +356,7 @@ class Bench:
             except CaseFailedError as failed:
                 return f"{', '.join(wrong)}: {failed.finding.text}"
             await self.settle()
-        now = self.reported(0)
+        now = self.reported(since)
         wrong = {
             name: value
             for name, value in wanted.items()

@@ -157,7 +157,7 @@ class BenchLine:
 
     def commands(self, since: int = 0) -> list[Entry]:
         """Commands of the MCU after the mark: what it sends of its own accord."""
-        return [entry for entry in self.frames(since) if _is_mcu_command(entry.frame)]
+        return [entry for entry in self.frames(since) if is_mcu_command(entry.frame)]
 
     async def until(self, condition: Callable[[], object], within: float) -> bool:
         """Wait until the condition holds, at most so many seconds; gives whether it does."""
@@ -233,7 +233,7 @@ class BenchLine:
             began = min(self._frame_began, ended - len(item.wire) * self.byte_time)
             self._frame_began = ended
             self._add(Entry(ended, "received", item, item.wire, "", began))
-            if isinstance(item, Frame) and _is_mcu_command(item) and item.command not in self._withheld:
+            if isinstance(item, Frame) and is_mcu_command(item) and item.command not in self._withheld:
                 self._answer(item)
 
     def _answer(self, frame: Frame) -> None:
@@ -255,7 +255,8 @@ class BenchLine:
         self.entries.append(entry)
 
 
-def _is_mcu_command(frame: Frame | None) -> bool:
+def is_mcu_command(frame: Frame | None) -> bool:
+    """A frame that the MCU sends of its own accord."""
     if frame is None:
         return False
     spec = FRAMES.get(frame.command)

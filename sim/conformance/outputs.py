@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -109,8 +111,29 @@ class Terminal:
         """Ask, and wait for Enter; ``s`` leaves the case out."""
         text = f"\n  Please {what.value}, then press Enter (s and Enter: skip) "
         click.echo(text, nl=False, err=True)
-        answer = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        answer = await _line_from(sys.stdin)
         return bool(answer) and answer.strip().lower() != "s"
+
+
+async def _line_from(file: TextIO) -> str:
+    """A line that a person types; nothing at the end of the input.
+
+    In a thread that the interpreter does not wait for: Ctrl-C must not need another Enter.
+    """
+    loop = asyncio.get_running_loop()
+    typed: asyncio.Future[str] = loop.create_future()
+
+    def tell(line: str) -> None:
+        if not typed.done():
+            typed.set_result(line)
+
+    def read() -> None:
+        line = file.readline()
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(tell, line)
+
+    threading.Thread(target=read, daemon=True).start()
+    return await typed
 
 
 def wall_time() -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from gizserial.commands import Command
 from gizserial.datapoints import Raw
 from gizserial.errors import BodyError
+from gizserial.framing import Frame
 from gizserial.p0 import P0, Action, Meaning, action_for
 from gizserial.product import DataPoint, Layout
 from sim.conformance.bench import Bench, Press, is_fixed, other_value
 from sim.conformance.cases.registry import MAY, SHOULD, Group
+from sim.conformance.line import is_mcu_command
 from sim.conformance.model import PERSON, POINTS, SLOW, VARIABLE, WRITABLE, CaseSkippedError, Entry
 from sim.conformance.thresholds import (
     FULL_REPORT,
@@ -311,26 +315,30 @@ async def rate(bench: Bench) -> None:
     observes=True,
 )
 async def storm(bench: Bench) -> None:
-    times: list[tuple[float, Entry]] = []
-    frames: list[object] = []
-    for entry in bench.line.commands():
-        if frames and frames[-1] == entry.frame:
+    recent: deque[Entry] = deque()
+    controls: deque[float] = deque()
+    previous: Frame | None = None
+    for entry in bench.line.entries:
+        frame = entry.frame
+        if frame is None or frame == previous:
             continue  # a repetition is another case's business
-        frames.append(entry.frame)
-        times = [(t, e) for t, e in times if entry.time - t < 1.0] + [(entry.time, entry)]
-        asked = sum(
-            1
-            for e in bench.line.entries
-            if e.direction == "sent"
-            and e.frame
-            and e.frame.command == Command.P0_TO_MCU
-            and 0 <= entry.time - e.time < 1.0
-        )
-        if len(times) > STORM + 2 * asked:
+        if entry.direction == "sent":
+            if frame.command == Command.P0_TO_MCU:
+                controls.append(entry.time)
+            continue
+        if not is_mcu_command(frame):
+            continue
+        previous = frame
+        recent.append(entry)
+        while entry.time - recent[0].time >= 1.0:
+            recent.popleft()
+        while controls and entry.time - controls[0] >= 1.0:
+            controls.popleft()
+        if len(recent) > STORM + 2 * len(controls):
             raise bench.fail(
-                f"{len(times)} commands of the MCU came within one second",
+                f"{len(recent)} commands of the MCU came within one second",
                 expected=f"at most {STORM}, and those that answer controls",
-                got=[e for _t, e in times],
+                got=list(recent),
                 entry=entry,
             )
 
