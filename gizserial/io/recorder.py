@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from gizserial.capture.formats import format_of
-from gizserial.capture.record import ByteWriter, Losses, Meta, Record, Writer
+from gizserial.capture.record import ByteWriter, Losses, Meta, Other, Record, Writer
 from gizserial.commands import Direction, Role
+from gizserial.describe import json_line
 from gizserial.errors import CaptureError
 from gizserial.io.files import os_sentence
 
@@ -37,9 +38,11 @@ class CaptureRecorder:
 
     def __init__(self, path: str | os.PathLike[str], **meta: object) -> None:
         self.path: Final = os.fspath(path)
-        self._form = format_of(self.path)
+        self.form: Final = format_of(self.path)
+        self.opened = False
+        """It was entered: the file is there."""
         members = {name: value for name, value in meta.items() if value is not None}
-        self._meta = Meta(members) if members and self._form.name == "jsonl" else None
+        self._meta = Meta(members) if members and self.form.name == "jsonl" else None
         self._file: IO[bytes] | None = None
         self._writer: Writer | None = None
         self._pending = bytearray()
@@ -56,10 +59,11 @@ class CaptureRecorder:
     def __enter__(self) -> Self:
         """Make the file."""
         try:
-            self._file = Path(self.path).open("wb", buffering=0)  # noqa: SIM115 - closed on leaving
+            self._file = Path(self.path).open("wb", buffering=0)
         except (OSError, ValueError) as error:
             raise CaptureError(self.path, os_sentence(error)) from error
-        self._writer = self._form.writer(_Pending(self._pending), self.path, self._meta)
+        self.opened = True
+        self._writer = self.form.writer(_Pending(self._pending), self.path, self._meta)
         self._put()
         return self
 
@@ -102,6 +106,12 @@ class CaptureRecorder:
         self._put()
         self.records += 1
         self.bytes[record.direction] += len(record.data)
+
+    def note(self, text: str, t: float) -> None:
+        """Append a line about the line itself (a port went away), where the format has room for one."""
+        if self.form.name == "jsonl" and self._writer is not None:
+            self._writer.write(Other("", json_line({"t": round(t, 6), "note": text})))
+            self._put()
 
     def _put(self) -> None:
         """Give what the writer made to the operating system, all of it or nothing."""
