@@ -20,6 +20,7 @@ from gizserial.m2m.firmware import MAX_FIRMWARE
 from gizserial.m2m.http import HttpRequest, Purpose
 from gizserial.m2m.identity import Identity
 from gizserial.m2m.session import CloudSession
+from sim.cloud_faults import CloudFaults, Service
 
 MAX_ANSWER: Final = 64 * 1024
 """Largest HTTP answer that is taken, in bytes."""
@@ -56,6 +57,7 @@ class CloudLink:
 
     :param store: Keeps an identity durably; called before what depends on it is sent.
     :param on_effect: Told every effect that is not the link's own business, in order.
+    :param faults: What is wrong with the connections.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class CloudLink:
         *,
         store: Callable[[Identity], None],
         on_effect: Callable[[Effect], None],
+        faults: CloudFaults | None = None,
     ) -> None:
         self.session: Final = session
+        self.faults: Final = faults or CloudFaults()
         self._clock = clock
         self._store = store
         self._on_effect = on_effect
@@ -78,6 +82,7 @@ class CloudLink:
 
     async def run(self) -> None:
         """Work until cancelled. The session must have been started."""
+        self.faults.start(self.cut)
         try:
             while True:
                 self._wake.clear()
@@ -87,7 +92,19 @@ class CloudLink:
                     raise self._failure
                 self.session.handle_timeout(self._clock.now())
         finally:
+            self.faults.stop()
             await self._close()
+
+    def cut(self, service: Service) -> None:
+        """Break the connections of a service; new ones can be made."""
+        reason = "the connection was cut"
+        if service == "mqtt" and self._mqtt is not None:
+            self._drop_mqtt()
+            self.mqtt_lost(reason)
+        if service == "http" and self._http is not None and not self._http.done():
+            self._http.cancel()
+            self.session.http_failed(self._clock.now(), reason)
+            self.wake()
 
     def wake(self) -> None:
         """The session was told something: do what it wants now."""
@@ -142,7 +159,9 @@ class CloudLink:
 
     async def _fetch(self, request: HttpRequest) -> None:
         try:
+            await self.faults.reach("http")
             answer = await ask(request)
+            await self.faults.wait("http")
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
             where = f"http://{request.server.authority}"
             self.session.http_failed(self._clock.now(), f"{where}: {_reason(error)}", request)
@@ -153,6 +172,7 @@ class CloudLink:
 
     async def _say_goodbye(self, request: HttpRequest) -> None:
         with contextlib.suppress(OSError, TimeoutError, h11.RemoteProtocolError):
+            await self.faults.reach("http")
             await ask(request)
 
     # --- MQTT, called by the connection
@@ -194,10 +214,20 @@ class _MqttConnection:
     def __init__(self, host: str, port: int, link: CloudLink) -> None:
         self._host, self._port, self._link = host, port, link
         self._writer: asyncio.StreamWriter | None = None
+        self._free = 0.0
         self._task = asyncio.create_task(self._run())
 
     def send(self, data: bytes) -> None:
-        if self._writer is None:
+        loop = asyncio.get_running_loop()
+        due = max(self._free, loop.time() + self._link.faults.delay("mqtt"))
+        if due > loop.time():
+            self._free = due  # what is sent later leaves later
+            loop.call_at(due, self._write, data)
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._writer is None or self._writer.is_closing():
             return
         if self._writer.transport.get_write_buffer_size() > WRITE_LIMIT:
             self._fail("the MQTT server does not read")
@@ -216,6 +246,7 @@ class _MqttConnection:
 
     async def _run(self) -> None:
         try:
+            await self._link.faults.reach("mqtt")
             reader, writer = await _connect(self._host, self._port)
         except (OSError, TimeoutError) as error:
             self._link.mqtt_lost(_reason(error))
@@ -225,6 +256,7 @@ class _MqttConnection:
         try:
             self._link.mqtt_connected()
             while data := await _read(reader):
+                await self._link.faults.wait("mqtt")
                 self._link.mqtt_data(data)
         except _ConnectionLostError as error:
             reason = str(error)

@@ -70,7 +70,7 @@ class Fault:
             if towards is not None and direction is None:
                 direction = towards
             elif towards is None and window is None:
-                window = _window(place, text)
+                window = time_window(place, text, ", ".join(DIRECTIONS))
             else:
                 raise FaultError(f"{text}: after @ stands one direction and one time, each once")
         try:
@@ -212,15 +212,18 @@ def _direction(text: str) -> Direction | None:
     return next((direction for direction in DIRECTIONS if direction == text), None)
 
 
-def _window(place: str, text: str) -> tuple[float, float]:
+def time_window(place: str, text: str, instead: str) -> tuple[float, float]:
+    """``5s`` or ``5s..7s`` behind an @ of ``text``: start and end.
+
+    :param instead: What else may stand there.
+    :raises FaultError: it is no time.
+    """
     first, dots, last = place.partition("..")
     try:
         start = seconds(first)
         end = seconds(last) if last else math.inf
     except FaultError as error:
-        raise FaultError(
-            f"{text}: after @ stands module>mcu, mcu>module or a time (5s, 5s..7s), and {error}"
-        ) from None
+        raise FaultError(f"{text}: after @ stands {instead} or a time (5s, 5s..7s), and {error}") from None
     if dots and end <= start:
         raise FaultError(f"{text}: the time after @ ends before it begins")
     return start, end
@@ -237,7 +240,11 @@ def _rate(text: str) -> tuple[float, ...]:
     return (value,)
 
 
-def _span(text: str) -> tuple[float, ...]:
+def delay_values(text: str) -> tuple[float, float]:
+    """``20ms`` or ``20ms..50ms``: shortest and longest.
+
+    :raises FaultError: it is no delay.
+    """
     if not text:
         raise FaultError("the time is missing")
     first, dots, last = text.partition("..")
@@ -304,7 +311,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "delay": Kind(
             "delay:20ms or delay:20ms..50ms",
             "each write waits so long; later ones wait behind it",
-            _span,
+            delay_values,
             lambda v, _d, rng: memory.delay(rng, v[0], v[1]),
         ),
         "jitter": Kind(

@@ -19,7 +19,7 @@ from gizserial.events import (
     WifiStatusReceived,
 )
 from gizserial.io.base import Back, LineEvent, Lost, Notice, Overflow, Transport
-from gizserial.io.driver import Driver, Machine, MonotonicClock
+from gizserial.io.driver import Clock, Driver, Machine, MonotonicClock
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.product import Product
@@ -38,6 +38,7 @@ class McuSimulator:
     :param values: Real values to begin with.
     :param moves: Points that move by themselves.
     :param defects: Names of defects that its firmware has.
+    :param clock: The time; the real one unless it is given.
     :raises UnknownName: a defect that does not exist.
     :raises EncodeError: a defect that cannot show in this product.
     """
@@ -52,6 +53,7 @@ class McuSimulator:
         values: Mapping[str, object] | None = None,
         moves: Sequence[Move] = (),
         defects: Sequence[str] = (),
+        clock: Clock | None = None,
     ) -> None:
         self.show = show
         self.product: Final = product
@@ -59,7 +61,7 @@ class McuSimulator:
         self.role: Final = McuRole(product, options_with(options or McuOptions(), faults), values=values)
         machine: Machine[Event] = DefectiveMcu(self.role, faults) if faults else self.role
         self.driver: Final = Driver(
-            machine, transport, on_event=self._event, on_line=self._line, clock=MonotonicClock()
+            machine, transport, on_event=self._event, on_line=self._line, clock=clock or MonotonicClock()
         )
         self._moves = moves
 

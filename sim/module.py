@@ -32,7 +32,7 @@ from gizserial.events import (
     RestartRequested,
 )
 from gizserial.io.base import Back, LineEvent, Lost, Notice, Overflow, Transport
-from gizserial.io.driver import Driver, MonotonicClock
+from gizserial.io.driver import Clock, Driver, MonotonicClock
 from gizserial.lan.server import (
     AskMcu,
     ClientCount,
@@ -72,6 +72,7 @@ from sim.show import Show
 from sim.state import StateFile
 
 if TYPE_CHECKING:
+    from sim.cloud_faults import CloudFaults
     from sim.cloud_link import CloudLink
 
 _NO_SECRET: Final = "0" * 32
@@ -92,6 +93,8 @@ class ModuleSimulator:
     :param server: HTTP API of the cloud; None: no cloud.
     :param state_dir: Where the identity is kept; None: a new device each time.
     :param lan: Where apps of the LAN reach it; None: not at all, as a cellular module.
+    :param clock: The time; the real one unless it is given.
+    :param cloud_faults: What is wrong with its connections to the cloud.
     """
 
     def __init__(
@@ -107,11 +110,14 @@ class ModuleSimulator:
         network: Network | None = None,
         lan: LanAddress | None = None,
         lan_options: LanOptions | None = None,
+        clock: Clock | None = None,
+        cloud_faults: CloudFaults | None = None,
     ) -> None:
         self.show = show
         self.product = product
         self.p0: Final = P0Codec(product)
-        self._clock = MonotonicClock()
+        self._clock = clock or MonotonicClock()
+        self._cloud_faults = cloud_faults
         self.role: Final = ModuleRole(options, mac=mac)
         self.driver: Final = Driver(
             self.role, transport, on_event=self._event, on_line=self._line, clock=self._clock
@@ -156,7 +162,13 @@ class ModuleSimulator:
             entropy=os.urandom,
             module=Versions(options.hard_ver, options.soft_ver),
         )
-        self._link = CloudLink(self.session, self._clock, store=self._store, on_effect=self._effect)
+        self._link = CloudLink(
+            self.session,
+            self._clock,
+            store=self._store,
+            on_effect=self._effect,
+            faults=self._cloud_faults,
+        )
 
     async def run(self, opened: asyncio.Event | None = None) -> None:
         """Open the port, tell that it is open, play until cancelled.

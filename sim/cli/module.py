@@ -82,6 +82,14 @@ def _options() -> type[ModuleOptions]:
     "protocol=4.0.8.",
 )
 @click.option("--seed", type=int, help="Seed of the faults; a random one, which is printed, if not given.")
+@click.option(
+    "--cloud-fault",
+    "cloud_faults",
+    multiple=True,
+    metavar="FAULT",
+    help="Spoil the connections to the cloud: cut@30s, refuse@5s..20s, slow:200ms..500ms; @http or @mqtt: "
+    "of one service only.",
+)
 @fault_options
 @quirk_options(_options)
 @live_options
@@ -102,6 +110,7 @@ def module(
     lan: str | None,
     lan_quirks: tuple[str, ...],
     seed: int | None,
+    cloud_faults: tuple[str, ...],
     faults: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
@@ -117,6 +126,7 @@ def module(
     from gizserial.io.ports import open_port
     from gizserial.lan.server import LanOptions
     from sim import lifetime
+    from sim.cloud_faults import CloudFaults
     from sim.lan import LanAddress
     from sim.module import ModuleSimulator, module_show
     from sim.module_commands import commands
@@ -135,6 +145,9 @@ def module(
         raise click.UsageError("--lan-quirk belongs to --lan")
     lan_options = with_quirks(LanOptions(), lan_quirks)
     transport = with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MODULE)
+    if cloud_faults and cloud == "none":
+        raise click.UsageError("--cloud-fault needs a cloud")
+    spoiled_cloud = CloudFaults(cloud_faults, seed=seed or 0)
     show = module_show(product, as_json=as_json, quiet=quiet)
     chosen = choose_mac(mac, state_dir)
 
@@ -156,6 +169,7 @@ def module(
                 network=Network(strength=signal, known=not unprovisioned),
                 lan=address,
                 lan_options=lan_options,
+                cloud_faults=spoiled_cloud,
             )
             prompt = Prompt(commands(simulator), show)
             await lifetime.first_to_end(simulator.run(), prompt.run())
