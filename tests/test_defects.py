@@ -16,7 +16,7 @@ from support_check import product
 from support_roles import Bench, Machine, silent_acks
 
 from gizserial.commands import Command
-from gizserial.errors import BodyError, EncodeError, UnknownName
+from gizserial.errors import EncodeError, UnknownName
 from gizserial.framing import Frame
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
@@ -301,28 +301,8 @@ def test_a_defect_that_cannot_be_had_is_refused() -> None:
 
 # --- anything may come
 
-RAISES = {
-    "info-wrong-layout-bit",
-    "status-bit-crashes",
-    "status-bits-wrong",
-    "time-request-storm",
-    "time-request-without-cloud",
-    "time-zero-crashes",
-}
-"""A status push without payload, or variant A of the device information, ends these with an exception."""
 
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.xfail(raises=(BodyError, IndexError), reason="raises on a short body")
-        )
-        if name in RAISES
-        else name
-        for name in DEFECTS
-    ],
-)
+@pytest.mark.parametrize("name", list(DEFECTS))
 def test_malformed_bodies_raise_nothing(name: str) -> None:
     for of in PRODUCTS.values():
         if not DEFECTS[name].fits(of):

@@ -151,6 +151,26 @@ class _GivesUpForGood(Fault):
         return super().received(item, now)
 
 
+class _ReportForAck(Fault):
+    """The report of a control takes the place and the number of its ack."""
+
+    def __init__(self) -> None:
+        self._sn: int | None = None
+
+    def sent(self, frame: Frame, now: float) -> list[Out]:  # noqa: ARG002 - the hook's signature
+        if frame.command == _CONTROL_ACK and not frame.payload:
+            self._sn = frame.sn
+            return []
+        if is_report(frame) and self._sn is not None:
+            return [Out(dataclasses.replace(frame, sn=self._sn))]
+        return [Out(frame)]
+
+    def received(self, item: Item, now: float) -> list[Item | bytes]:
+        if isinstance(item, Frame) and item.command == Command.P0_FROM_MCU + 1 and item.sn == self._sn:
+            self._sn = None
+        return super().received(item, now)
+
+
 class _Numbers(Fault):
     """Own commands are numbered in another way."""
 
@@ -255,7 +275,7 @@ DEFECTS: Final = (
         "takes the report for the ack of a control",
         "a control is acked with 04",
         "5.7",
-        _lost(_CONTROL_ACK),
+        _ReportForAck,
         fits=has_writable,
     ),
     row(

@@ -26,6 +26,10 @@ def _put(start: int, data: bytes) -> Make:
     return _info(lambda payload: payload[:start] + data + payload[start + len(data) :])
 
 
+def _other_layout(body: bytes) -> bytes:
+    return body[:73] + bytes((body[73] ^ 0x80,)) + body[74:] if len(body) > 73 else body
+
+
 class _Once(Fault):
     """Answers 01 once only."""
 
@@ -154,7 +158,7 @@ DEFECTS: Final = (
         "has the wrong layout bit",
         "bit 7 says variable length",
         "3.2",
-        _info(lambda body: body[:73] + bytes((body[73] ^ 0x80,)) + body[74:]),
+        _info(_other_layout),
     ),
     row(
         "info-attributes-reserved",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gizserial import schemas
 from gizserial.commands import Command
 from gizserial.framing import Frame, Item
 from sim.mcu_defects.hooks import paid, receiving, sending
@@ -14,6 +13,11 @@ from sim.mcu_defects.model import Fault, Make, row
 
 _CLOUD: Final = 1 << 5
 _ROUTER: Final = 1 << 4
+
+
+def _word(frame: Frame) -> int:
+    """The status word of a push; 0 where it has none."""
+    return int.from_bytes(frame.payload[:2], "big") if len(frame.payload) >= 2 else 0
 
 
 class _AsksTime(Fault):
@@ -30,9 +34,8 @@ class _AsksTime(Fault):
 
     def received(self, item: Item, now: float) -> list[Item | bytes]:
         if isinstance(item, Frame) and item.command == Command.STATUS:
-            word = int(schemas.WIFI_STATUS.parse(item.payload)["status"])
-            self._due = now + 0.05 if self._when(word) else None
-        elif isinstance(item, Frame) and item.command == Command.NETWORK_TIME + 1:
+            self._due = now + 0.05 if self._when(_word(item)) else None
+        elif isinstance(item, Frame) and item.command == Command.NETWORK_TIME + 1 and item.sn == self._sn:
             if self._hangs and not any(item.payload):
                 self.mcu.deaf(8.0)
             return []
@@ -49,10 +52,7 @@ class _AsksTime(Fault):
 
 def _status_hangs(bit: int) -> Make:
     def changed(mcu: DefectiveMcu, frame: Frame) -> Frame | None:
-        if (
-            frame.command == Command.STATUS
-            and int(schemas.WIFI_STATUS.parse(frame.payload)["status"]) >> bit & 1
-        ):
+        if frame.command == Command.STATUS and _word(frame) >> bit & 1:
             mcu.deaf(8.0)
             return None
         return frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.conformance.cases import acks, control, framing, info, network, raw, reads, resend
+from sim.conformance.cases import acks, control, framing, info, network, raw, reads, recovery, resend
 from sim.conformance.model import Case
 
 _GROUPS: Final = (
@@ -13,6 +13,7 @@ _GROUPS: Final = (
     network.status,
     reads.reads,
     framing.group,
+    recovery.group,
     control.group,
     reads.reports,
     resend.group,

@@ -12,9 +12,7 @@ from sim.conformance.cases.registry import SHOULD, Group
 from sim.conformance.model import WRITABLE
 from sim.conformance.thresholds import ACK_PATIENCE
 
-group = Group(
-    "ack",
-)
+group = Group("ack")
 
 _NUMBERS = (0x00, 0x01, 0x55, 0x7F, 0x80, 0xFE, 0xFF, 0x00)
 
@@ -132,7 +130,9 @@ async def while_waiting(bench: Bench) -> None:
     with bench.line.withhold(Command.P0_FROM_MCU):
         since = bench.line.mark()
         await bench.control({point.name: other_value(point, bench.values.get(point.name))})
-        await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), ACK_PATIENCE)
+        await bench.line.until(
+            lambda: bench.line.frames(since, Command.P0_FROM_MCU), bench.patience(ACK_PATIENCE)
+        )
         await bench.acked(bench.command(Command.HEARTBEAT), note="while a report is unacked")
     await bench.settle()
 

@@ -12,9 +12,7 @@ from gizserial.product import Layout
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
 
-group = Group(
-    "info",
-)
+group = Group("info")
 
 _SIZES = (66, 74, 106)
 _VERSIONS = ("hard_ver", "soft_ver")

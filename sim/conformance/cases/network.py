@@ -10,15 +10,9 @@ from sim.conformance.cases.registry import MUST, SHOULD, Group
 from sim.conformance.model import PERSON, WRITABLE, CaseFailedError
 from sim.conformance.thresholds import QUIET, RESTART_PATIENCE, TIME_REQUESTS
 
-status = Group(
-    "status",
-)
-provision = Group(
-    "provision",
-)
-restart = Group(
-    "restart",
-)
+status = Group("status")
+provision = Group("provision")
+restart = Group("restart")
 
 
 @status.case(

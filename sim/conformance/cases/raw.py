@@ -6,9 +6,7 @@ from gizserial.commands import Command
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import SHOULD, Group
 
-group = Group(
-    "raw",
-)
+group = Group("raw")
 
 
 @group.case(

@@ -26,12 +26,8 @@ from sim.conformance.thresholds import (
     PERSON as PERSON_TIME,
 )
 
-reads = Group(
-    "read",
-)
-reports = Group(
-    "report",
-)
+reads = Group("read")
+reports = Group("report")
 
 
 def _reply(bench: Bench, entry: Entry) -> tuple[bytes, P0]:
@@ -477,7 +473,7 @@ async def truth(bench: Bench) -> None:
         await bench.settle()
         since = bench.line.mark()
         await bench.control(raw)
-        await bench.line.until(lambda since=since: bench.reports(since), REPORT)  # type: ignore[misc]  # the default binds the loop's value
+        await bench.report_within(since)
         await bench.settle()
         said = bench.reported(since)
         read = await bench.read()

@@ -16,16 +16,14 @@ from sim.conformance.thresholds import (
     TRANSMISSIONS,
 )
 
-group = Group(
-    "resend",
-)
+group = Group("resend")
 
 
 async def _report_for(bench: Bench, since: int) -> None:
     """Have the MCU send a report, by a control."""
     point = bench.writable[0]
     await bench.control({point.name: other_value(point, bench.values.get(point.name))})
-    await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), REPORT)
+    await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), bench.patience(REPORT))
     if not bench.line.frames(since, Command.P0_FROM_MCU):
         raise bench.fail(
             "no report followed a control, so no repetition can be seen", expected="a report", got="nothing"
@@ -38,7 +36,7 @@ async def _unacked(bench: Bench) -> list[Entry]:
     since = bench.line.mark()
     with bench.line.withhold(Command.P0_FROM_MCU):
         await _report_for(bench, since)
-        await bench.line.listen(RESEND_PATIENCE)
+        await bench.line.listen(bench.patience(RESEND_PATIENCE))
         sent = bench.line.frames(since, Command.P0_FROM_MCU)
     first = sent[0].frame
     return [
@@ -85,7 +83,7 @@ async def same_frame(bench: Bench) -> None:
     since = bench.line.mark()
     with bench.line.withhold(Command.P0_FROM_MCU):
         await _report_for(bench, since)
-        await bench.line.listen(RESEND_PATIENCE)
+        await bench.line.listen(bench.patience(RESEND_PATIENCE))
         sent = bench.line.frames(since, Command.P0_FROM_MCU)
     first = sent[0]
     others = [e for e in sent[1:] if e.wire != first.wire and e.frame and first.frame]
@@ -193,7 +191,7 @@ async def recovers(bench: Bench) -> None:
     raw = {point.name: other_value(point, bench.values.get(point.name))}
     since = bench.line.mark()
     await bench.set_and_check(raw, "a control after a report was given up")
-    await bench.line.until(lambda: bench.reports(since), REPORT)
+    await bench.line.until(lambda: bench.reports(since), bench.patience(REPORT))
     if not bench.reports(since):
         raise bench.fail(
             "after a report was given up no further report comes", expected="a report", got="nothing"
@@ -215,7 +213,7 @@ async def number_checked(bench: Bench) -> None:
     since = bench.line.mark()
     with bench.line.withhold(wrong_sn=True):
         await _report_for(bench, since)
-        await bench.line.listen(1.0)
+        await bench.line.listen(bench.patience(1.0))
         sent = bench.line.frames(since, Command.P0_FROM_MCU)
     if len(sent) < 2:
         raise bench.fail(
