@@ -149,6 +149,11 @@ class ModuleRole(ModuleNetwork):
         """A file is offered to the MCU, or under way."""
         return self._files.sending
 
+    @property
+    def line_idle(self) -> bool:
+        """Nothing that was sent to the MCU waits for its ack."""
+        return self._endpoint.idle
+
     def restart_mcu(self, *, now: float) -> None:
         """Ask the MCU to restart (0F)."""
         self._endpoint.send(Command.RESTART_MCU, now=now)

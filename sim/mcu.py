@@ -24,8 +24,10 @@ from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.product import Product
 from sim.behaviours import Move
+from sim.bootloader import Bootloader
 from sim.mcu_defects import chosen, options_with
 from sim.mcu_defects.machine import DefectiveMcu
+from sim.ota import Flash
 from sim.show import Show
 
 MOVE_INTERVAL: Final = 1.0
@@ -39,6 +41,8 @@ class McuSimulator:
     :param moves: Points that move by themselves.
     :param defects: Names of defects that its firmware has.
     :param clock: The time; the real one unless it is given.
+    :param flash: Where firmware is kept; None: in memory, when the options take firmware.
+    :param ota_version: What new firmware is called, whatever it says itself.
     :raises UnknownName: a defect that does not exist.
     :raises EncodeError: a defect that cannot show in this product.
     """
@@ -54,6 +58,8 @@ class McuSimulator:
         moves: Sequence[Move] = (),
         defects: Sequence[str] = (),
         clock: Clock | None = None,
+        flash: Flash | None = None,
+        ota_version: str | None = None,
     ) -> None:
         self.show = show
         self.product: Final = product
@@ -64,6 +70,12 @@ class McuSimulator:
             machine, transport, on_event=self._event, on_line=self._line, clock=clock or MonotonicClock()
         )
         self._moves = moves
+        options = self.role.options
+        self.bootloader: Final = (
+            Bootloader(self.role, flash or Flash(options.ota_most), say=self._say, version=ota_version)
+            if options.ota
+            else None
+        )
 
     async def run(self) -> None:
         """Open the port, tell that it is open, play until cancelled.
@@ -115,6 +127,8 @@ class McuSimulator:
     def _event(self, event: Event) -> None:
         if self.show.line_event(event, self.driver.now()):
             return
+        if self.bootloader is not None and self.bootloader.event(event, self.driver.now()):
+            return
         if isinstance(event, ControlApplied):
             names = [f"{name}={self.role.value(name)}" for name in event.raw]
             ignored = f"; ignored: {', '.join(event.ignored)}" if event.ignored else ""
@@ -128,7 +142,7 @@ class McuSimulator:
         elif isinstance(event, ModuleAnswered):
             self._say(f"{event.name}: {' '.join(f'{name}={value}' for name, value in event.fields.items())}")
         elif isinstance(event, McuRestarting):
-            self._say("restarted by the module")
+            self._say(f"the MCU restarts, software {self.role.soft_ver}")
         elif isinstance(event, RequestFailed):
             self._say(f"no ack from the module: {event.reason}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +43,8 @@ def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     epilog="\b\nExamples:\n"
     "  gizsim mcu --port /dev/ttyUSB0 -p pet-house.json\n"
     "  gizsim mcu --port pty: -p pet-house.json --move Temperature=sine:18..28:60\n"
-    "  gizsim mcu --port pty: -p pet-house.json --defect ack-late"
+    "  gizsim mcu --port pty: -p pet-house.json --defect ack-late\n"
+    "  gizsim mcu --port pty: -p pet-house.json --flash mcu.flash"
 )
 @port_options()
 @product_option(required=True)
@@ -64,6 +67,27 @@ def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     callback=_listed,
     help="List the defects; with --json one object per line.",
 )
+@click.option("--ota", is_flag=True, help="Take firmware, and boot it when it is right.")
+@click.option(
+    "--piece-size",
+    type=click.IntRange(0, 0xFFFF),
+    default=128,
+    show_default=True,
+    metavar="N",
+    help="Bytes of a piece of firmware that are asked for; 0 asks for the module's 256.",
+)
+@click.option("--ota-hex", is_flag=True, help="Ask for firmware as lines of Intel HEX; implies --ota.")
+@click.option(
+    "--ota-version",
+    metavar="V",
+    help="Version of new firmware; otherwise what it says (GIZVER=...), else the start of its MD5.",
+)
+@click.option(
+    "--flash",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep the firmware here, as flash does without power; implies --ota.",
+)
 @fault_options
 @quirk_options(_options)
 @live_options
@@ -79,6 +103,11 @@ def mcu(
     moves: tuple[str, ...],
     seed: int,
     defects: tuple[str, ...],
+    ota: bool,
+    piece_size: int,
+    ota_hex: bool,
+    ota_version: str | None,
+    flash: Path | None,
     faults: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
@@ -95,11 +124,18 @@ def mcu(
     from sim import lifetime
     from sim.behaviours import parse_move
     from sim.mcu import McuSimulator, mcu_show
+    from sim.ota import Flash
     from sim.prompt import Prompt
     from sim.quirks import with_quirks
     from sim.words import assignments, byte_time
 
-    options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
+    wants_ota = ota or ota_hex or flash is not None
+    if ota_version is not None and not re.fullmatch(r"[!-~]{1,8}", ota_version):
+        raise click.UsageError("--ota-version is 1 to 8 printable ASCII characters")
+    plain = _options()(
+        byte_time=byte_time(port, baud, pace=pace), ota=wants_ota, ota_piece_size=piece_size, ota_hex=ota_hex
+    )
+    options = with_quirks(plain, quirks)
     transport = with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MCU)
     random = Random(seed)  # noqa: S311 - values that move, no secrets
     show = mcu_show(product, as_json=as_json, quiet=quiet)
@@ -111,6 +147,8 @@ def mcu(
         values=assignments(values),
         moves=[parse_move(word, product, random) for word in moves],
         defects=defects,
+        flash=Flash(options.ota_most, flash) if flash is not None else None,
+        ota_version=ota_version,
     )
     prompt = Prompt(_commands(simulator), show)
 

@@ -1,0 +1,223 @@
+"""``gizsim ota``: push firmware into a board."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gizserial.cli.group import FINDING, FINE
+from gizserial.cli.params import json_option, product_option
+from gizserial.cli.port_options import port_options
+from sim.cli.options import quirk_options
+
+if TYPE_CHECKING:
+    from gizserial.image import Image
+    from gizserial.module_options import ModuleOptions
+    from gizserial.product import Product
+    from sim.ota_push import Report
+
+_HEX_SUFFIXES: Final = frozenset({".hex", ".ihex", ".ihx"})
+_SIZE_MOST: Final = 64 * 1024 * 1024
+
+
+def _options() -> type[ModuleOptions]:
+    from gizserial.module_options import ModuleOptions
+
+    return ModuleOptions
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  gizsim ota --port /dev/ttyUSB0 firmware.bin\n"
+    "  gizsim ota --port COM3 -p pet-house.json firmware.hex --expect-version 00000002"
+)
+@port_options()
+@product_option()
+@click.argument("image", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="IMAGE")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["bin", "hex"]),
+    help="What IMAGE is; otherwise its suffix says it (.bin; .hex, .ihex, .ihx).",
+)
+@click.option(
+    "--expect-version",
+    "--version",
+    "expect",
+    metavar="V",
+    help="Software version that the MCU must name afterwards.",
+)
+@click.option(
+    "--restart-wait",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for the MCU to restart after the last piece.",
+)
+@quirk_options(_options)
+@json_option
+@click.pass_context
+def ota(
+    ctx: click.Context,
+    port: str,
+    baud: int,
+    *,
+    pace: bool,
+    product: Product | None,
+    image: Path,
+    form: str | None,
+    expect: str | None,
+    restart_wait: float,
+    quirks: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Push the firmware IMAGE into the MCU on a port, as the Wi-Fi module does it after a download.
+
+    Says how long each piece took, and which version the MCU has afterwards. Exit status 1 when the MCU
+    refused the image or the update failed; Ctrl-C stops the transfer in order (1F).
+    """
+    from gizserial.io.ports import open_port
+    from sim import lifetime
+    from sim.ota_push import Push
+    from sim.quirks import with_quirks
+    from sim.words import byte_time
+
+    firmware = _load(image, form)
+    options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
+    show = _Json() if as_json else _Text(firmware)
+    push = Push(
+        open_port(port, baud=baud, pace=pace),
+        firmware,
+        options=options,
+        expect=expect,
+        product_key=product.product_key if product is not None else None,
+        restart_wait=restart_wait,
+        tell=show.tell,
+    )
+
+    async def main() -> int:
+        try:
+            report = await push.run()
+        finally:
+            show.close()
+        show.result(report)
+        return FINE if report.verdict == "updated" else FINDING
+
+    ctx.exit(lifetime.run(main()))
+
+
+def _load(path: Path, form: str | None) -> Image:
+    from gizserial.image import Image, ImageError, hex_image
+
+    suffix = path.suffix.lower()
+    if form is None and suffix != ".bin" and suffix not in _HEX_SUFFIXES:
+        raise click.UsageError(f"{path}: its suffix does not say what it is; give --format bin or hex")
+    if path.stat().st_size > _SIZE_MOST:
+        raise click.UsageError(f"{path}: it has more than {_SIZE_MOST} bytes, which is no firmware of an MCU")
+    data = path.read_bytes()
+    try:
+        return hex_image(data) if form == "hex" or (form is None and suffix != ".bin") else Image(data)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+class _Json:
+    """One object per line."""
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        self._print({"kind": kind, **facts})
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+    def result(self, report: Report) -> None:
+        self._print(
+            {
+                "kind": "result",
+                "verdict": report.verdict,
+                "detail": report.detail,
+                "version_before": report.before or None,
+                "version_after": report.after or None,
+                **report.facts,
+            }
+        )
+
+    def _print(self, members: dict[str, Any]) -> None:
+        import json
+
+        click.echo(json.dumps(members, ensure_ascii=False))
+
+
+class _Text:
+    """Sentences, and a bar where there is a terminal."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._bar: Any = None
+        self._number = 0
+
+    def tell(self, kind: str, facts: dict[str, Any]) -> None:
+        if kind == "progress":
+            self._progress(facts["number"])
+            return
+        if kind == "start":
+            pieces = "lines of HEX" if facts["hex"] else f"pieces of {facts['piece_size']} bytes"
+            click.echo(f"the MCU takes it in {facts['count']} {pieces}")
+            self._start(facts["count"])
+            return
+        self.close()
+        text = {
+            "ready": "port {port}: waiting for the MCU",
+            "mcu": "the MCU: hardware {hard_ver}, software {soft_ver}",
+            "offered": "announced {size} bytes, MD5 {md5}",
+            "sent": "all pieces are sent: waiting for the MCU to restart",
+            "asking": "it did not restart the module (29): asking for its version",
+            "line": "{text}",
+        }[kind]
+        click.echo(text.format(**facts))
+
+    def _start(self, count: int) -> None:
+        self._number = 0
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._bar = click.progressbar(length=count, label="  pieces", show_pos=True, file=sys.stderr)
+            self._bar.render_progress()
+
+    def _progress(self, number: int) -> None:
+        if self._bar is not None:
+            self._bar.update(number - self._number)
+        self._number = number
+
+    def close(self) -> None:
+        """End the line of the bar."""
+        if self._bar is not None:
+            self._bar.render_finish()
+            self._bar = None
+
+    def result(self, report: Report) -> None:
+        facts = report.facts
+        if facts["pieces"]:
+            click.echo(self._timing(facts))
+        if report.before:
+            click.echo(f"software: {report.before} before, {report.after or 'unknown'} afterwards")
+        click.echo(f"{report.verdict}: {report.detail}" if report.detail else report.verdict)
+
+    def _timing(self, facts: dict[str, Any]) -> str:
+        lines = [
+            f"pieces: {facts['pieces']} of {facts['count']} acked, {facts['resends']} sent again",
+        ]
+        middle, most = facts["ack_median_s"] * 1000, facts["ack_slowest_s"] * 1000
+        slowest = facts["slowest_piece"]
+        lines.append(
+            f"ack of a piece: {middle:.1f} ms in the middle, {most:.1f} ms at most (piece {slowest})"
+        )
+        if facts["erase_s"] is not None:
+            lines.append(f"ready after the announcement: {facts['erase_s'] * 1000:.1f} ms")
+        if facts["bytes_per_s"] is not None:
+            lines.append(f"speed: {facts['bytes_per_s']:.0f} bytes/s, {facts['transfer_s']:.2f} s in all")
+        if facts["restart_s"] is not None:
+            lines.append(f"from the last ack to the new version: {facts['restart_s']:.2f} s")
+        return "\n".join(lines)
