@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -98,21 +98,21 @@ def monitor(
 
     machine = Monitor(product, keep=keep)
     lines = plain or as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
-    with contextlib.ExitStack() as stack:
-        recording = stack.enter_context(Recording(save)) if save is not None else None
-        if _is_file(ports[0]):
-            if len(ports) > 1 or between:
-                raise click.UsageError("a FILE is watched alone; give one FILE, or one or two PORTs")
-            status = _watch_file(ports[0], machine, recording, lines=lines, as_json=as_json)
-        else:
-            if len(ports) > 2:
-                raise click.UsageError("there are more than two ports; give one, or one for each direction")
-            if between and len(ports) != 2:
-                raise click.UsageError("--between needs two ports: the MCU's, then the module's")
-            work = _watch_ports(
-                ports, machine, recording, baud=baud, between=between, swap=swap, lines=lines, as_json=as_json
-            )
-            status = asyncio.run(work)
+    # Opened when the ports are: a port that cannot be opened leaves an older recording as it is.
+    recording = Recording(save) if save is not None else None
+    if _is_file(ports[0]):
+        if len(ports) > 1 or between:
+            raise click.UsageError("a FILE is watched alone; give one FILE, or one or two PORTs")
+        status = _watch_file(ports[0], machine, recording, lines=lines, as_json=as_json)
+    else:
+        if len(ports) > 2:
+            raise click.UsageError("there are more than two ports; give one, or one for each direction")
+        if between and len(ports) != 2:
+            raise click.UsageError("--between needs two ports: the MCU's, then the module's")
+        work = _watch_ports(
+            ports, machine, recording, baud=baud, between=between, swap=swap, lines=lines, as_json=as_json
+        )
+        status = asyncio.run(work)
     ctx.exit(status)
 
 
@@ -130,10 +130,10 @@ def _watch_file(
     from gizserial.cli.monitor_sources import FileSource, Printer
     from gizserial.io.files import open_capture
 
-    with open_capture(path) as capture:
+    with open_capture(path) as capture, recording or contextlib.nullcontext():
         records = capture.records()
         if not lines:
-            app = _app(machine, FileSource(path, records), recording)
+            app = _app(machine, FileSource(Path(path).name, records), recording)
             return app.run() or FINE
         printer = Printer(machine, recording, as_json=as_json, tell=_tell)
         for record in records:
@@ -160,7 +160,7 @@ async def _watch_ports(
     both: tuple[Direction, Direction] = ("module>mcu", "mcu>module") if swap else ("mcu>module", "module>mcu")
     directions: Sequence[Direction | None] = both if len(ports) == 2 else (None,)
     opened = [Line(open_port(port, baud=baud), who) for port, who in zip(ports, directions, strict=True)]
-    async with Watch(opened, between=between) as watch:
+    async with Watch(opened, between=between) as watch, _opened(recording):
         loop = asyncio.get_running_loop()
         if not lines:
             view = _app(machine, PortSource(watch), recording)
@@ -185,6 +185,12 @@ async def _next(watch: Watch, machine: Monitor, printer: Printer) -> None:
     if thing is not None:
         printer.take(thing)
     printer.silent(watch.now)
+
+
+@contextlib.asynccontextmanager
+async def _opened(recording: Recording | None) -> AsyncIterator[None]:
+    with recording or contextlib.nullcontext():
+        yield
 
 
 def _app(machine: Monitor, source: Source, recording: Recording | None) -> MonitorApp:

@@ -156,6 +156,13 @@ class MonitorApp(App[int]):
         self.detail = Detail(monitor)
         self.counters = CountersPane(monitor)
         self.plot = Plot(monitor, self._now)
+        self._title = Static(id="title")
+        self._tabs = Static(id="tabs")
+        self._panes = ContentSwitcher(
+            self.values, self.detail, self.counters, self.plot, initial="values", id="panes"
+        )
+        self._line = Input(placeholder="name, dir:mcu, point:LED, hex:FF55, is:error, -word", id="filter")
+        self._fault = Static(id="fault")
         self._recording = recording
         self._clock = clock
         self._hide_heartbeats = self._hide_acks = False
@@ -170,20 +177,16 @@ class MonitorApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """Title, the two panes, filter line, keys."""
-        yield Static(id="title")
+        yield self._title
         with Container(id="body"):
             yield self.frames
             with Container(id="side"):
-                yield Static(id="tabs")
-                with ContentSwitcher(initial="values", id="panes"):
-                    yield self.values
-                    yield self.detail
-                    yield self.counters
-                    yield self.plot
+                yield self._tabs
+                yield self._panes
         with Container(id="filterline"):
             yield Static("filter: ", id="filterword")
-            yield Input(placeholder="name, dir:mcu, point:LED, hex:FF55, is:error, -word", id="filter")
-            yield Static(id="fault")
+            yield self._line
+            yield self._fault
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -200,6 +203,8 @@ class MonitorApp(App[int]):
     # --- what comes ------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        if not self.is_running or not self.frames.is_attached:
+            return  # on the way out
         until = self._clock() + BUDGET
         changed = False
         try:
@@ -244,7 +249,7 @@ class MonitorApp(App[int]):
     def _draw(self) -> None:
         self.frames.settle()
         self.detail.show(self.frames.selected)
-        pane = self.query_one("#panes", ContentSwitcher).visible_content
+        pane = self._panes.visible_content
         if isinstance(pane, Lines) and pane is not self.detail:
             pane.settle()
         self._show_title()
@@ -253,27 +258,31 @@ class MonitorApp(App[int]):
         counters = self.monitor.counters
         frames, size = counters.rates(self._now())
         bad = sum(counters.bad.values())
-        mode = "" if self.frames.follow else "  STOPPED"
-        saving = f"  rec {self._recording.records}" if self._recording is not None else ""
         hidden = len(self.monitor.rows) - len(self.monitor.shown)
         words = [
-            f"{self.source.title} {self.source.state}",
+            " " + self.source.state,
+            "" if self.frames.follow else "STOPPED",
             f"{counters.frames} frames {frames:.0f}/s {size:.0f} B/s",
-            f"bad {bad}  again {counters.resends}  noise {counters.noise_bytes}",
+            f"bad {bad}",
+            f"again {counters.resends}",
+            f"noise {counters.noise_bytes}",
+            f"hidden {hidden}" if hidden > 0 else "",
+            f"rec {self._recording.records}" if self._recording is not None else "",
+            self.source.title,
         ]
-        text = "  ".join(words) + (f"  hidden {hidden}" if hidden > 0 else "") + saving + mode
+        text = "  ".join(word for word in words if word)
         if text != self._said:
             self._said = text
-            self.query_one("#title", Static).update(Text(text, no_wrap=True, overflow="ellipsis"))
+            self._title.update(Text(text, no_wrap=True, overflow="ellipsis"))
 
     def _show_tabs(self) -> None:
-        current = self.query_one("#panes", ContentSwitcher).current
+        current = self._panes.current
         text = Text(no_wrap=True)
         for number, name in enumerate(PANES, 1):
             style = "bold reverse" if name == current else "dim"
             text.append(f" {number} {name.capitalize()} ", style)
             text.append(" ")
-        self.query_one("#tabs", Static).update(text)
+        self._tabs.update(text)
 
     # --- keys ------------------------------------------------------------------------------------------
 
@@ -291,7 +300,7 @@ class MonitorApp(App[int]):
 
     def action_filter(self) -> None:
         """Type a filter."""
-        self.query_one("#filter", Input).focus()
+        self._line.focus()
 
     def action_follow(self) -> None:
         """Stop at this row, or go on with what comes."""
@@ -302,13 +311,13 @@ class MonitorApp(App[int]):
         """Hide or show heartbeats and their acks."""
         self._hide_heartbeats = not self._hide_heartbeats
         self.notify(f"heartbeats are {'hidden' if self._hide_heartbeats else 'shown'}", timeout=2)
-        self._filter(self.query_one("#filter", Input).value)
+        self._filter(self._line.value)
 
     def action_acks(self) -> None:
         """Hide or show acks."""
         self._hide_acks = not self._hide_acks
         self.notify(f"acks are {'hidden' if self._hide_acks else 'shown'}", timeout=2)
-        self._filter(self.query_one("#filter", Input).value)
+        self._filter(self._line.value)
 
     def action_next_error(self) -> None:
         """Go to the next row that is not a good frame, from the top again after the last."""
@@ -325,18 +334,16 @@ class MonitorApp(App[int]):
 
     def action_pane(self, name: str) -> None:
         """Show another pane beside the frames."""
-        switcher = self.query_one("#panes", ContentSwitcher)
-        switcher.current = name
+        self._panes.current = name
         self._show_tabs()
         self._draw()
         if self.focused is not self.frames:
-            switcher.get_child_by_id(name).focus()
+            self._panes.get_child_by_id(name).focus()
 
     def action_to_frames(self) -> None:
         """Back to the frames; an Esc in the filter line empties it."""
-        line = self.query_one("#filter", Input)
-        if line.has_focus:
-            line.value = ""
+        if self._line.has_focus:
+            self._line.value = ""
         self.frames.focus()
 
     def action_clear(self) -> None:
@@ -376,13 +383,12 @@ class MonitorApp(App[int]):
         self.frames.focus()
 
     def _filter(self, text: str) -> None:
-        fault = self.query_one("#fault", Static)
         try:
             wanted = Filter.parse(text, hide_heartbeats=self._hide_heartbeats, hide_acks=self._hide_acks)
         except FilterError as error:
-            fault.update(Text(str(error)))
+            self._fault.update(Text(str(error)))
             return
-        fault.update("")
+        self._fault.update("")
         row = self.frames.selected
         self.monitor.set_filter(wanted)
         self.frames.keep(row)

@@ -38,7 +38,9 @@ _SENDER_STYLES: Final = {
     None: PLAIN,
 }
 WIDE: Final = 100
-"""Columns from which a pane shows more."""
+"""Columns from which the frames have longer names."""
+NARROW: Final = 56
+"""Columns below which access types are single letters."""
 
 Parts = list[tuple[str, Style]]
 
@@ -281,17 +283,16 @@ class ValuesPane(Lines):
     @staticmethod
     def _widths(width: int) -> tuple[int, int, int]:
         """Columns of name, value and sparkline."""
-        if width < 56:
-            return 16, max(8, width - 16 - 26), 0
+        if width < NARROW:
+            return 15, max(6, width - 36), 0
         return 20, 14 if width < 76 else 20, max(0, min(24, width - 20 - 14 - 30 - (6 if width >= 76 else 0)))
 
     def headline(self, width: int) -> str:
         """Columns."""
         name, value, spark = self._widths(width)
-        return (
-            f"{'data point':{name}} {'value':{value}} {'raw':>6} {'age':>5} {'chg':>4} "
-            f"{'access':8}{' curve' if spark else ''}"
-        )
+        access = f"{'access':8}" if width >= NARROW else "a"
+        curve = " curve" if spark else ""
+        return f"{'data point':{name}} {'value':{value}} {'raw':>6} {'age':>5} {'chg':>4} {access}{curve}"
 
     def parts(self, index: int, width: int) -> Parts:
         """One value."""
@@ -312,7 +313,7 @@ class ValuesPane(Lines):
             (pad(value.raw_text, 6, right=True) + " ", DIM),
             (f"{age(value, now):>5} ", DIM),
             (f"{value.changes:>4} ", PLAIN),
-            (pad(value.access, 8), DIM),
+            (pad(value.access, 8) if width >= NARROW else value.access[:1], DIM),
         ]
         if spark and value.history:
             parts.append((" " + plot_lines(list(value.history)[-200:], width=spark, height=1)[0], PLAIN))
@@ -380,35 +381,45 @@ class CountersPane(Lines):
         counters = self.monitor.counters
         self._table = counters.table()
         bad = ", ".join(f"{reason} {count}" for reason, count in sorted(counters.bad.items())) or "none"
-        totals = (
-            f"resends {counters.resends}, warnings {counters.warnings}, noise {counters.noise_bytes} bytes"
-        )
-        self._summary = ["", f"bad frames: {bad}", f"{totals}, line lost {counters.line_losses}x"]
+        noise = f"noise: {counters.noise_bytes} bytes"
+        rest = f"warnings {counters.warnings}, line lost {counters.line_losses}x"
+        self._summary = [f"bad frames: {bad}; {noise}", f"resends {counters.resends}, {rest}"]
         super().settle()
 
     def count(self) -> int:
-        """Commands, then totals."""
+        """Totals, then commands."""
         return len(self._table) + len(self._summary)
 
     def headline(self, width: int) -> str:
         """Columns."""
-        wide = f" {'bytes':>8}" if width >= 72 else ""
-        return f"{'frame':20} {'from':6} {'good':>6} {'bad':>4} {'again':>5} {'ack ms':>6} {'max':>5}{wide}"
+        name, sender, number, few, took = self._widths(width)
+        return (
+            f"{'frame':{name}} {'from':{sender}} {'good':>{number}} {'bad':>{few}} "
+            f"{'again':>{few + 1}} {'ack ms':>{took + 1}} {'max':>{took}}"
+            f"{' bytes'.rjust(9) if width >= 72 else ''}"
+        )
+
+    @staticmethod
+    def _widths(width: int) -> tuple[int, int, int, int, int]:
+        """Columns of name, sender, frames, errors, milliseconds."""
+        return (20, 6, 6, 4, 5) if width >= 60 else (14, 4, 4, 4, 5)
 
     def parts(self, index: int, width: int) -> Parts:
         """One command."""
-        if index >= len(self._table):
-            return [(self._summary[index - len(self._table)], PLAIN)]
-        count = self._table[index]
-        mean = count.ack_mean
-        took = f"{mean * 1000:6.0f} {count.ack_max * 1000:5.0f}" if mean is not None else f"{'':6} {'':5}"
+        if index < len(self._summary):
+            return [(self._summary[index], DIM)]
+        count = self._table[index - len(self._summary)]
+        name, sender, number, few, took = self._widths(width)
+        times = ("", "")
+        if count.ack_mean is not None:
+            times = (f"{count.ack_mean * 1000:.0f}", f"{count.ack_max * 1000:.0f}")
         return [
-            (pad(count.name, 20) + " ", PLAIN),
-            (pad(_SENDERS[count.direction], 6), _SENDER_STYLES[count.direction]),
-            (f" {count.frames:6}", PLAIN),
-            (f" {count.bad:4}", _STYLES["!"] if count.bad else DIM),
-            (f" {count.resends:5}", _STYLES["R"] if count.resends else DIM),
-            (f" {took}", PLAIN),
+            (pad(count.name, name) + " ", PLAIN),
+            (pad(_SENDERS[count.direction], sender), _SENDER_STYLES[count.direction]),
+            (f" {count.frames:{number}}", PLAIN),
+            (f" {count.bad:{few}}", _STYLES["!"] if count.bad else DIM),
+            (f" {count.resends:{few + 1}}", _STYLES["R"] if count.resends else DIM),
+            (f" {times[0]:>{took + 1}} {times[1]:>{took}}", PLAIN),
             (f" {count.bytes:8}" if width >= 72 else "", DIM),
         ]
 
@@ -471,7 +482,7 @@ class Plot(Lines):
         lines = plot_lines(samples, width=width, height=height, until=end, seconds=seconds or None)
         drawn: list[Parts] = []
         for number, line in enumerate(lines):
-            label = high if number == 0 else low if number == height - 1 else ""
+            label = low if number == height - 1 else high if number == 0 and high != low else ""
             drawn.append([(pad(label, margin, right=True) + "│", DIM), (line, Style(color="cyan"))])
         start = end - seconds if seconds else samples[0][0]
         left, right = f"{start:.1f} s", f"{end:.1f} s"

@@ -141,9 +141,9 @@ class Watch:
     def _happened(self, line: Line, event: LineEvent) -> Happened:
         name = line.port.name
         if isinstance(event, Back):
-            return Happened(self.now, f"{name} is up")
+            return Happened(self.now, f"line up ({name})")
         if isinstance(event, Lost):
-            return Happened(self.now, f"{name} is down: {event.reason}", lost=True)
+            return Happened(self.now, f"line down: {event.reason} ({name})", lost=True)
         if isinstance(event, Overflow):
             return Happened(self.now, f"{name} is too slow: {event.dropped} bytes dropped")
         return Happened(self.now, getattr(event, "text", str(event)))

@@ -9,6 +9,7 @@ from gizserial.codec import Codec
 from gizserial.commands import FRAMES, Command, Direction
 from gizserial.describe import Described, describe, headline
 from gizserial.framing import BadFrame, Frame, Item, Noise
+from gizserial.p0 import ACTIONS
 
 Kind = Literal["frame", "error", "noise", "line"]
 
@@ -114,6 +115,8 @@ def one_line(row: Row, codec: Codec) -> str:
     text = headline(described)
     if isinstance(item, Frame) and message is not None:
         text = text.removeprefix(f"{message.name} sn {item.sn}").strip()
+        if message.action in ACTIONS:
+            text = text.removeprefix(f"action {message.action:02X} ")
         if message.name == "unknown":
             text = f"command {item.command:02X} {item.payload.hex(' ')}"
         for warning in message.warnings:
