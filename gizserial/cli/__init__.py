@@ -17,6 +17,7 @@ from gizserial.cli.group import LazyGroup, debug_option, run
         "product": "gizserial.cli.product:product",
         "convert": "gizserial.cli.convert:convert",
         "capture": "gizserial.cli.capture:capture",
+        "replay": "gizserial.cli.replay:replay",
         "monitor": "gizserial.cli.monitor:monitor",
         "doctor": "gizserial.cli.doctor:doctor",
         "lan": "gizserial.cli.lan:lan",
