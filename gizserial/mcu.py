@@ -391,7 +391,7 @@ class McuRole:
             "p0_ver": options.p0_ver,
             "hard_ver": options.hard_ver,
             "soft_ver": soft_ver,
-            "product_key": self.product.product_key,
+            "product_key": _fitting(self.product.product_key),
             "bind_time": options.bind_time,
         }
         if options.info_variant >= "B":
@@ -472,6 +472,11 @@ class McuRole:
         # for ever, for example where TX and RX are bridged.
         if frame.command not in NOTICES:
             self._endpoint.notice(frame.sn, IllegalFrameCode.UNKNOWN_COMMAND, now=now)
+
+
+def _fitting(product_key: str) -> str:
+    """What of a key fits its 32 bytes: a definition with a longer one is only warned of (cli.md §6)."""
+    return product_key.encode()[:32].decode(errors="ignore")
 
 
 def _is_answer(command: int) -> bool:

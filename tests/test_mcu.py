@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -871,3 +872,11 @@ def test_whatever_happens_it_comes_to_rest_and_its_last_report_is_true(
     assert all(event.attempt <= 3 for event in line.of(FrameSent))
     assert mcu._policy.reported == dict(mcu.raw)
     assert "periodic" in {event.why for event in line.of(Reported)}
+
+
+def test_a_product_key_that_is_too_long_is_said_as_far_as_it_fits() -> None:
+    product = dataclasses.replace(PET, product_key="0123456789abcdef0123456789abcdefc")
+    _mcu, line = started(product)
+    line.receive(Frame(Command.DEVICE_INFO, 1))
+    (answer,) = line.frames(Command.DEVICE_INFO + 1)
+    assert answer.payload[32:64] == b"0123456789abcdef0123456789abcdef"
