@@ -1,0 +1,214 @@
+"""Byte orders of P0 as faulty firmware has them: numbers, bit sections or flags little-endian (§5.4, §5.5).
+
+The order is judged by what an MCU does: each hypothesis predicts the status after every control, from the
+status before it; one that predicts all of them is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from gizserial.datapoints import Block, Raw
+from gizserial.errors import BodyError
+from gizserial.layout import UINT_SIZES, DataType, Layout
+from gizserial.p0 import ACTIONS, Meaning, P0Codec
+from gizserial.product import DataPoint
+
+NUMBERS: Final = "numbers"
+BITS: Final = "bit sections"
+FLAGS: Final = "flags"
+_PARTS: Final = (NUMBERS, BITS, FLAGS)
+
+MOST_NUMBERS: Final = 3
+"""Numbers that are controlled, besides the first and the last bool."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What is little-endian, and on which way."""
+
+    parts: frozenset[str] = frozenset()
+    takes: bool = True
+    """In what it receives."""
+    gives: bool = True
+    """In what it sends."""
+
+    @property
+    def words(self) -> str:
+        """The fault, as the end of a sentence about the MCU."""
+        parts = " and ".join(part for part in _PARTS if part in self.parts)
+        way = "reads and writes" if self.takes and self.gives else "reads" if self.takes else "writes"
+        return f"{way} {parts} little-endian"
+
+
+RIGHT: Final = Order()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One control and the status before and after it, as P0 bytes."""
+
+    before: bytes
+    control: bytes
+    after: bytes
+
+
+def hypotheses() -> Iterator[Order]:
+    """The right order first, then those with the fewest faults."""
+    yield RIGHT
+    for count in range(1, len(_PARTS) + 1):
+        for parts in itertools.combinations(_PARTS, count):
+            for takes, gives in ((True, True), (False, True), (True, False)):
+                yield Order(frozenset(parts), takes, gives)
+
+
+def reordered(p0: bytes, codec: P0Codec, parts: frozenset[str], *, received: bool) -> bytes:
+    """A P0 with some of its parts turned around.
+
+    :param received: ``p0`` is what such a peer sent, and not what is right.
+    :raises BodyError: it is too short, or its action has no values.
+    """
+    points = codec.data_points
+    spec = ACTIONS.get(p0[0]) if p0 else None
+    if spec is None or spec.meaning not in {Meaning.CONTROL, Meaning.REPORT, Meaning.READ_REPLY}:
+        raise BodyError("this P0 has no values")
+    out = bytearray(p0)
+    start = 1
+    fixed = points.product.layout is Layout.FIXED
+    block: Block = points.dev_status
+    if spec.meaning is Meaning.CONTROL or not fixed:
+        start += points.flag_bytes
+        flags = points.parse_flags(p0[1:])
+        if FLAGS in parts:
+            out[1:start] = out[1:start][::-1]
+            if received:
+                flags = points.parse_flags(bytes(out[1:start]))
+        block = points.writable if fixed else points.flagged(flags & points.known_flags)
+    if len(p0) < start + block.size:
+        raise BodyError("this P0 is too short")
+    for low, high in {(slot.start, slot.end) for slot in block.slots if _turns(slot.point, parts)}:
+        out[start + low : start + high] = out[start + low : start + high][::-1]
+    return bytes(out)
+
+
+def _turns(point: DataPoint, parts: frozenset[str]) -> bool:
+    return (BITS in parts) if point.is_bits else (NUMBERS in parts and point.data_type in UINT_SIZES)
+
+
+def values(p0: bytes, codec: P0Codec, order: Order, *, gives: bool = True) -> dict[str, Raw]:
+    """What a P0 says in that order.
+
+    :param gives: The peer sent it; otherwise it received it.
+    :raises BodyError: as :func:`reordered`.
+    """
+    if order.gives if gives else order.takes:
+        p0 = reordered(p0, codec, order.parts, received=True)
+    return codec.parse(p0).raw or {}
+
+
+def oddities(p0: bytes, codec: P0Codec, order: Order) -> int:
+    """How many values of a status are out of the definition's range, and whether padding bits are set."""
+    read = values(p0, codec, order)
+    strange = sum(bool(codec.data_points.product.point(name).warnings(raw)) for name, raw in read.items())
+    right = reordered(p0, codec, order.parts, received=True) if order.gives else p0
+    return strange + (codec.reply(read)[1:] != right[1:])
+
+
+def predicts(step: Step, codec: P0Codec, order: Order) -> bool:
+    """Whether an MCU of that order does what this one did.
+
+    Of the right order only the points of the control are looked at: others may move by themselves.
+    """
+    product = codec.data_points.product
+    try:
+        before, after = values(step.before, codec, order), values(step.after, codec, order)
+    except BodyError:
+        return False
+    try:
+        asked = values(step.control, codec, order, gives=False)
+    except BodyError:
+        asked = {}  # what it cannot read it does not carry out
+    for name, raw in asked.items():
+        point = product.point(name)
+        if point.writable and not point.warnings(raw):
+            before[name] = raw
+    names = asked if order == RIGHT else [point.name for point in product.writable]
+    return all(before.get(name) == after.get(name) for name in names)
+
+
+def _shown(steps: Sequence[Step], codec: P0Codec, order: Order) -> bool:
+    """Whether there is more for it than that nothing was carried out."""
+    if order == RIGHT or any(step.before != step.after for step in steps):
+        return True
+    status = steps[0].before
+    return order.gives and oddities(status, codec, order) < oddities(status, codec, RIGHT)
+
+
+def judge(steps: Sequence[Step], codec: P0Codec) -> list[Order]:
+    """The orders that explain every step: :data:`RIGHT` alone when it does, none when nothing does."""
+    fitting = [
+        (max(oddities(step.before, codec, order) for step in steps), order)
+        for order in hypotheses()
+        if all(predicts(step, codec, order) for step in steps) and _shown(steps, codec, order)
+    ]
+    if not fitting:
+        return []
+    least = min(count for count, _order in fitting)
+    best = [order for count, order in fitting if count == least]
+    if RIGHT in best:
+        return [RIGHT]
+    fewest = min(len(order.parts) for order in best)
+    return [order for order in best if len(order.parts) == fewest]
+
+
+def questions(codec: P0Codec, status: Mapping[str, Raw]) -> list[tuple[DataPoint, int]]:
+    """Points to control and raw values that show the order: legal, new, another one when turned around."""
+    product = codec.data_points.product
+    chosen: list[tuple[DataPoint, int]] = []
+    for point in product.writable:
+        scale = point.scale
+        if scale is None or point.size < 2 or len(chosen) >= MOST_NUMBERS:
+            continue
+        raw = _telling(point, scale.raw_min, scale.raw_max, status.get(point.name))
+        if raw is not None:
+            chosen.append((point, raw))
+    bools = [point for point in product.writable if point.data_type is DataType.BOOL]
+    ends = {point.name: point for point in (*bools[:1], *bools[-1:])}
+    return chosen + [(point, 0 if status.get(point.name) else 1) for point in ends.values()]
+
+
+def _telling(point: DataPoint, low: int, high: int, now: Raw | None) -> int | None:
+    tries = (low + 1, high - 1, low + 2, (low + high) // 2, (low + high) // 2 + 1, low, high)
+    legal = [raw for raw in tries if low <= raw <= high and raw != now and _turned(raw, point.size) != raw]
+    beyond = [raw for raw in legal if not low <= _turned(raw, point.size) <= high]
+    return next(iter([*beyond, *legal]), None)
+
+
+def _turned(raw: int, size: int) -> int:
+    return int.from_bytes(raw.to_bytes(size, "big"), "little")
+
+
+def control(codec: P0Codec, point: DataPoint, raw: int, status: Mapping[str, Raw]) -> bytes:
+    """A control of one point.
+
+    Fixed length: the positions of the others, which mean nothing, hold legal values that are not theirs, so
+    that a firmware that looks at the wrong place shows which place that is.
+    """
+    p0 = codec.control({point.name: raw})
+    points = codec.data_points
+    if points.product.layout is not Layout.FIXED:
+        return p0
+    others = {other.name: _another(other, status.get(other.name, 0)) for other in points.product.writable}
+    return p0[: 1 + points.flag_bytes] + points.writable.build({**others, point.name: raw})
+
+
+def _another(point: DataPoint, now: Raw) -> Raw:
+    if not isinstance(now, int) or point.data_type is DataType.BINARY:
+        return now
+    low, high = (0, 1) if point.scale is None else (point.scale.raw_min, point.scale.raw_max)
+    if point.data_type is DataType.ENUM:
+        high = len(point.texts) - 1
+    return low if now == high else high

@@ -1,0 +1,223 @@
+"""From what came to what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+from gizserial import schemas
+from gizserial.commands import FRAMES, Command, Role
+from gizserial.diagnosis import faults, signals
+from gizserial.diagnosis.dialects import search
+from gizserial.diagnosis.examination import Exchange
+from gizserial.diagnosis.faults import Fault, count, peer_of
+from gizserial.endpoint import NOTICES
+from gizserial.errors import BodyError
+from gizserial.framing import HEADER, Frame, Framer, Item
+from gizserial.product import Product
+
+_GLITCH: Final = 2
+"""Bytes outside frames that opening a port may cause."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What one examination found."""
+
+    faults: tuple[Fault, ...]
+    frames: int = 0
+    """Good frames of the peer."""
+    questions: int = 0
+    answered: int = 0
+    received: int = 0
+    """Bytes of the peer, without an echo of ours."""
+    echoed: bool = False
+    """Our own bytes came back."""
+    refused: bool = False
+    """The peer says that our right frames are wrong."""
+    summary: str = ""
+    """The sentence for a line without fault."""
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing is wrong."""
+        return not self.faults
+
+    @property
+    def may_be_rate(self) -> bool:
+        """Another baud rate may show more."""
+        return any(fault.code in {"silent", "garbage"} for fault in self.faults)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        if not self.faults:
+            return self.summary
+        first, *rest = (fault.sentence.removesuffix(".") for fault in self.faults)
+        return f"{first}; besides: {'; '.join(rest)}." if rest else f"{first}."
+
+
+def with_faults(diagnosis: Diagnosis, more: Sequence[Fault]) -> Diagnosis:
+    """The same with more faults."""
+    return dataclasses.replace(diagnosis, faults=(*diagnosis.faults, *more))
+
+
+def at_other_rate(first: Diagnosis, other: Diagnosis, baud: int, rate: int) -> Diagnosis:
+    """What a rate shows that is not the one that was asked for."""
+    seen = other.summary if other.healthy else other.faults[0].sentence
+    kept = [fault for fault in first.faults if fault.code not in {"silent", "garbage"}]
+    return dataclasses.replace(other, faults=(faults.other_rate(baud, rate, seen), *other.faults, *kept))
+
+
+def nowhere(diagnosis: Diagnosis, rates: Sequence[int]) -> Diagnosis:
+    """No rate shows a frame."""
+    told = tuple(
+        faults.silent_everywhere(fault, rates) if fault.code in {"silent", "garbage"} else fault
+        for fault in diagnosis.faults
+    )
+    return dataclasses.replace(diagnosis, faults=told)
+
+
+class _Line:
+    """Everything that came, without the echo of what we sent."""
+
+    def __init__(self, exchanges: Sequence[Exchange], role: Role) -> None:
+        self.exchanges, self.role = exchanges, role
+        self.asked = {e.probe.frame.sn: e for e in exchanges if e.probe.frame is not None}
+        sent = [exchange for exchange in exchanges if exchange.probe.wire]
+        echoed = [e for e in sent if e.received.startswith(e.probe.wire)]
+        self.echo: Exchange | None = None
+        if len(echoed) >= 2 and len(echoed) * 4 >= len(sent) * 3:
+            self.echo = echoed[0]
+        self.bursts = [burst for exchange in exchanges for burst in self._bursts(exchange)]
+        self.data = b"".join(self.bursts)
+        self.items: list[Item] = []
+        for burst in self.bursts:
+            framer = Framer(lenient=False, hold_noise=True)
+            self.items += [*framer.feed(burst), *framer.flush()]
+        self.good = [item for item in self.items if isinstance(item, Frame)]
+        self.bad = [item for item in self.items if not isinstance(item, Frame)]
+
+    def _bursts(self, exchange: Exchange) -> list[bytes]:
+        if self.echo is None:
+            return list(exchange.bursts)
+        own = exchange.sent
+        kept: list[bytes] = []
+        for burst in exchange.bursts:
+            size = 0
+            while size < min(len(burst), len(own)) and burst[size] == own[size]:
+                size += 1
+            own = own[size:]
+            kept.append(burst[size:])
+        return [burst for burst in kept if burst]
+
+
+def diagnose(exchanges: Sequence[Exchange], role: Role, product: Product | None = None) -> Diagnosis:
+    """Name what is wrong with what came.
+
+    :param role: Who we were to the peer.
+    """
+    line = _Line(exchanges, role)
+    found: list[Fault] = []
+    frames = list(line.good)
+    if line.echo is not None:
+        found.append(faults.echo(line.echo.probe.wire, answered=bool(line.data)))
+    elif not line.data:
+        found.append(faults.silent([e.probe.wire for e in exchanges if e.probe.wire]))
+    if line.bad:
+        more, read = _bad_bytes(line)
+        found += more
+        frames = read or frames
+    answered = {
+        frame.sn
+        for frame in frames
+        if frame.sn in line.asked and frame.command == line.asked[frame.sn].probe.expect
+    }
+    peers = [frame for frame in frames if not _is_ours(frame, role)]
+    ours = [frame for frame in frames if _is_ours(frame, role) and frame.command not in NOTICES]
+    refused = [f for f in peers if f.command in NOTICES and f.payload[:1] == b"\x01" and f.sn in line.asked]
+    if ours and not answered:
+        found.append(faults.swapped_roles(ours, role))
+    elif peers:
+        found += _answers(line, peers, answered, refused)
+        found += _identity(peers, product)
+    return Diagnosis(
+        tuple(found),
+        frames=len(frames),
+        questions=len(line.asked),
+        answered=len(answered),
+        received=len(line.data),
+        echoed=line.echo is not None,
+        refused=bool(refused),
+        summary=_summary(line, frames, answered),
+    )
+
+
+def _is_ours(frame: Frame, role: Role) -> bool:
+    """Only an end of our own role sends it."""
+    spec = FRAMES.get(frame.command)
+    return spec is not None and spec.sender is role
+
+
+def _summary(line: _Line, frames: Sequence[Frame], answered: set[int]) -> str:
+    if not line.asked:
+        return f"The line is sound: {count(len(frames), 'frame')} came, all of them good."
+    return (
+        f"The line is sound: the {peer_of(line.role)} answered {len(answered)} of "
+        f"{count(len(line.asked), 'question')}, and all {count(len(frames), 'frame')} that came are good."
+    )
+
+
+def _bad_bytes(line: _Line) -> tuple[list[Fault], list[Frame]]:
+    """Faults, and the frames as these faults let them be read."""
+    noise = b"".join(item.wire for item in line.bad)
+    if signals.is_text(noise):
+        frames = signals.hex_text_frames(line.data)
+        if frames:
+            return [faults.hex_text(line.data, frames)], frames
+        return [faults.text(noise, framed=bool(line.good))], []
+    if len(noise) <= _GLITCH and line.good:
+        return [], []
+    framed = [burst for burst in line.bursts if HEADER in burst]
+    explanations = search(framed)
+    if explanations:
+        named = faults.explained(explanations)
+        stray = [item for item in line.bad if HEADER not in item.wire]
+        if sum(len(item.wire) for item in stray) > _GLITCH and not named:
+            named.append(faults.damaged(stray, len(line.good)))
+        return named, [reading.frame for reading in explanations[0].readings]
+    if line.good:
+        return [faults.damaged(line.bad, len(line.good))], []
+    return [faults.no_frame(line.data, line.bursts)], []
+
+
+def _answers(
+    line: _Line, peers: Sequence[Frame], answered: set[int], refused: Sequence[Frame]
+) -> list[Fault]:
+    missing = {sn: exchange.probe for sn, exchange in line.asked.items() if sn not in answered}
+    if not missing:
+        return []
+    wanted = {probe.expect for probe in missing.values()}
+    strangers = [f for f in peers if f.command in wanted and f.sn not in line.asked]
+    if strangers and len(strangers) * 2 >= len(missing):
+        sent = next(probe for probe in missing.values() if probe.expect == strangers[0].command)
+        return [faults.wrong_sn(line.role, sent.wire, strangers[0])]
+    if refused and not answered:
+        return [faults.refuses(line.role, line.asked[refused[0].sn].probe.wire, refused[0])]
+    escaped = {sn for sn, exchange in line.asked.items() if 0xFF in exchange.probe.wire[len(HEADER) :]}
+    wires = [probe.wire for probe in missing.values()]
+    if escaped == set(missing) and len(answered) >= 2:
+        return [faults.unescape_missing(line.role, wires)]
+    return [faults.unanswered(line.role, wires, len(line.asked), peers)]
+
+
+def _identity(peers: Sequence[Frame], product: Product | None) -> list[Fault]:
+    info = next((f for f in peers if f.command == Command.DEVICE_INFO + 1), None)
+    if info is None or product is None or not product.product_key:
+        return []
+    try:
+        key = schemas.DEVICE_INFO.parse(info.payload)["product_key"]
+    except BodyError:
+        return []
+    return [] if key == product.product_key else [faults.other_product(key, product.product_key)]

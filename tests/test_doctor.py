@@ -1,0 +1,480 @@
+"""The doctor names what is wrong with a line: every sick peer, in virtual time (serial.md §1)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from support_doctor import PRODUCTS, Echo, Says, Sick, body, escaped, examine, named
+
+from gizserial.cli.doctor import search_rates
+from gizserial.commands import Role
+from gizserial.datapoints import DataPoints
+from gizserial.diagnosis.examination import Plan
+from gizserial.diagnosis.signals import inverted
+from gizserial.diagnosis.verdict import Diagnosis
+from gizserial.framing import Frame, Framer
+from gizserial.io.driver import Driver, Machine
+from gizserial.io.pty import PtyPort
+from gizserial.layout import Layout
+from gizserial.mcu import McuRole
+from gizserial.module import ModuleRole
+from gizserial.product import Product
+
+ROOT = Path(__file__).resolve().parent.parent
+PET = named("pet-house")
+
+
+def codes(diagnosis: Diagnosis) -> list[str]:
+    return [fault.code for fault in diagnosis.faults]
+
+
+def plain(product: Product = PET) -> McuRole:
+    return McuRole(product)
+
+
+@pytest.mark.parametrize(
+    "name", ["pet-house", "var-len", "heater", "ci-lamp", "wide-bits", "quarter-kilobyte"]
+)
+@pytest.mark.parametrize("controlled", [False, True])
+def test_a_sound_mcu_has_no_finding_and_keeps_its_values(name: str, controlled: bool) -> None:
+    product = named(name)
+    mcu = plain(product)
+    before = dict(mcu.raw)
+    diagnosis = examine(mcu, product=product if controlled else None)
+    assert codes(diagnosis) == []
+    assert diagnosis.sentence.startswith("The line is sound: the MCU answered 7 of 7 questions")
+    assert dict(mcu.raw) == before
+
+
+def test_a_sound_module_has_no_finding() -> None:
+    assert codes(examine(ModuleRole(), role=Role.MCU)) == []
+
+
+# --- frames that are made wrongly
+
+
+def summed(total: Callable[[bytes], int]) -> Callable[[Frame], bytes]:
+    def sends(frame: Frame) -> bytes:
+        logical = (len(body(frame)) + 1).to_bytes(2, "big") + body(frame)
+        return escaped(logical + bytes((total(logical) & 0xFF,)))
+
+    return sends
+
+
+def xor(data: bytes) -> int:
+    result = 0
+    for byte in data:
+        result ^= byte
+    return result
+
+
+def crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
+    return crc
+
+
+@pytest.mark.parametrize(
+    ("code", "total"),
+    [
+        ("with-header", lambda data: sum(b"\xff\xff" + data)),
+        ("without-length", lambda data: sum(data[2:])),
+        ("command-only", lambda data: data[2]),
+        ("payload-only", lambda data: sum(data[6:])),
+        ("with-escapes", lambda data: sum(data.replace(b"\xff", b"\xff\x55"))),
+        ("xor", xor),
+        ("negative", lambda data: -sum(data)),
+        ("inverted", lambda data: sum(data) ^ 0xFF),
+        ("crc8", crc8),
+        ("plus-one", lambda data: sum(data) + 1),
+        ("zero", lambda _data: 0),
+    ],
+)
+def test_a_wrong_checksum_is_named(code: str, total: Callable[[bytes], int]) -> None:
+    diagnosis = examine(Sick(plain(), sends=summed(total)))
+    assert codes(diagnosis) == [f"checksum-{code}"]
+    assert diagnosis.sentence.startswith("The checksum ")
+    assert "right is FF FF 00" in diagnosis.faults[0].evidence[0]
+
+
+def lengthened(make: Callable[[Frame], bytes]) -> Callable[[Frame], bytes]:
+    def sends(frame: Frame) -> bytes:
+        logical = make(frame) + body(frame)
+        return escaped(logical + bytes((sum(logical) & 0xFF,)))
+
+    return sends
+
+
+@pytest.mark.parametrize(
+    ("code", "make"),
+    [
+        ("little-endian", lambda frame: (len(frame.payload) + 5).to_bytes(2, "little")),
+        ("one-short", lambda frame: (len(frame.payload) + 4).to_bytes(2, "big")),
+        ("one-long", lambda frame: (len(frame.payload) + 6).to_bytes(2, "big")),
+        ("with-itself", lambda frame: (len(frame.payload) + 7).to_bytes(2, "big")),
+        ("whole-frame", lambda frame: (len(frame.payload) + 9).to_bytes(2, "big")),
+        ("payload-only", lambda frame: len(frame.payload).to_bytes(2, "big")),
+        ("with-escapes", lambda frame: (len(frame.payload) + 5 + body(frame).count(0xFF)).to_bytes(2, "big")),
+    ],
+)
+def test_a_wrong_length_is_named(code: str, make: Callable[[Frame], bytes]) -> None:
+    assert codes(examine(Sick(plain(), sends=lengthened(make)))) == [f"length-{code}"]
+
+
+def without_escape(*places: str) -> Callable[[Frame], bytes]:
+    def sends(frame: Frame) -> bytes:
+        logical = (len(frame.payload) + 5).to_bytes(2, "big") + body(frame)
+        logical += bytes((sum(logical) & 0xFF,))
+        wire = bytearray(b"\xff\xff")
+        for index, byte in enumerate(logical):
+            place = (
+                "length" if index < 2 else "sn" if index == 3 else
+                "checksum" if index == len(logical) - 1 else "payload"
+            )  # fmt: skip
+            wire += b"\xff\x55" if byte == 0xFF and place not in places else bytes((byte,))
+        return bytes(wire)
+
+    return sends
+
+
+def test_a_missing_escape_is_named_with_its_place() -> None:
+    diagnosis = examine(Sick(plain(), sends=without_escape("sn")))
+    assert codes(diagnosis) == ["escape-missing"]
+    assert diagnosis.sentence == "The escape 55 after FF is missing in: sn."
+    diagnosis = examine(Sick(plain(), sends=without_escape("checksum")))
+    assert diagnosis.sentence == "The escape 55 after FF is missing in: checksum."
+
+
+def test_an_escape_that_is_missing_everywhere_is_named() -> None:
+    diagnosis = examine(Sick(plain(), sends=without_escape("length", "sn", "payload", "checksum")))
+    assert diagnosis.sentence == "No FF is escaped (seen in: sn, checksum)."
+    assert "FF FF 00 05 08 FF 00 00 0C: the FF in the sn has no 55 behind it" in diagnosis.faults[0].evidence
+
+
+def test_an_escape_that_is_missing_in_length_and_payload_is_named() -> None:
+    product = named("quarter-kilobyte")
+    binary = next(point.name for point in product.points if point.size > 1)
+    mcu = McuRole(product, values={binary: b"\x01\xff\x02\xff\x55"})
+    sick = Sick(mcu, sends=without_escape("length", "payload"))
+    mcu.set_raw(binary, bytes(product.point(binary).size - 4) + b"\x07\xff\x08\x09", now=0.0)
+    diagnosis = examine(sick, product=product)
+    assert diagnosis.faults[0].code == "escape-missing"
+    assert "payload" in diagnosis.faults[0].sentence
+
+
+def test_an_escape_that_is_not_taken_out_is_named() -> None:
+    def hears(data: bytes) -> bytes:
+        return b"" if 0xFF in data[2:] else data
+
+    diagnosis = examine(Sick(plain(), hears=hears))
+    assert codes(diagnosis) == ["unescape-missing"]
+
+
+def test_two_faults_at_once_are_both_named() -> None:
+    def sends(frame: Frame) -> bytes:
+        logical = (len(frame.payload) + 5).to_bytes(2, "little") + body(frame)
+        return escaped(logical + bytes((xor(logical),)))
+
+    diagnosis = examine(Sick(plain(), sends=sends))
+    assert set(codes(diagnosis)) == {"length-little-endian", "checksum-xor"}
+    assert "; besides: " in diagnosis.sentence
+
+
+def test_what_nothing_explains_is_said_to_be_so() -> None:
+    random = Random(5)
+
+    def sends(frame: Frame) -> bytes:
+        wire = bytearray(frame.encode())
+        if random.random() < 0.5:
+            wire[random.randrange(2, len(wire))] ^= 0x10
+        return bytes(wire)
+
+    diagnosis = examine(Sick(plain(), sends=sends))
+    assert "damaged" in codes(diagnosis)
+
+
+# --- the line
+
+
+def test_silence_is_not_explained_away() -> None:
+    diagnosis = examine(Says(b"", answers=True))
+    assert codes(diagnosis) == ["silent"]
+    assert diagnosis.sentence.startswith("Nothing came: ")
+    assert "does not tell" in diagnosis.faults[0].remedy
+
+
+def test_a_bridge_between_tx_and_rx_is_an_echo() -> None:
+    diagnosis = examine(Echo())
+    assert diagnosis.sentence == "Our own bytes come back and nothing else: TX is connected to RX."
+
+
+def test_an_adapter_that_echoes_is_told_from_a_bridge() -> None:
+    diagnosis = examine(Echo(plain()))
+    assert codes(diagnosis) == ["echo"]
+    assert "before the answer" in diagnosis.sentence
+
+
+def test_an_echo_and_a_wrong_checksum_are_both_named() -> None:
+    diagnosis = examine(Echo(Sick(plain(), sends=summed(xor))))
+    assert codes(diagnosis) == ["echo", "checksum-xor"]
+
+
+def test_a_module_at_the_other_end_is_named() -> None:
+    diagnosis = examine(ModuleRole())
+    assert codes(diagnosis) == ["swapped-roles"]
+    assert diagnosis.sentence == "The other end is a module: it sends what only a module sends."
+    assert "device_info" in diagnosis.faults[0].evidence[0]
+
+
+def test_an_mcu_at_the_other_end_is_named() -> None:
+    diagnosis = examine(McuRole(PET, values={"LED_OnOff": True}), role=Role.MCU)
+    assert codes(diagnosis) == ["swapped-roles"]
+
+
+def test_a_deaf_mcu_is_told_from_a_dead_one() -> None:
+    report = Frame(0x05, 3, bytes.fromhex("04 07 C8 00 00 07 01 26 3C 01 0A")).encode()
+    diagnosis = examine(Says(report, every=1.0))
+    assert codes(diagnosis) == ["unanswered"]
+    assert "does not hear us" in diagnosis.sentence
+
+
+def test_a_wrong_sn_is_named() -> None:
+    diagnosis = examine(Sick(plain(), sends=lambda f: Frame(f.command, 7, f.payload).encode()))
+    assert codes(diagnosis) == ["wrong-sn"]
+
+
+def test_a_boot_log_is_named() -> None:
+    diagnosis = examine(Says(b"\r\n ets Jan  8 2013,rst cause:1, boot mode:(3,6)\r\n"))
+    assert codes(diagnosis) == ["text"]
+    assert "boot log of an Espressif chip" in diagnosis.sentence
+
+
+def test_debug_text_between_frames_is_named() -> None:
+    diagnosis = examine(Sick(plain(), sends=lambda f: b"ack sent, all is well\r\n" + f.encode()))
+    assert codes(diagnosis) == ["text-between"]
+
+
+def test_hex_text_is_named() -> None:
+    diagnosis = examine(Sick(plain(), sends=lambda f: f.encode().hex(" ").upper().encode() + b"\r\n"))
+    assert codes(diagnosis) == ["hex-text"]
+
+
+def test_a_wrong_rate_is_garbage() -> None:
+    diagnosis = examine(Says(bytes.fromhex("E0 00 FE 1C 80 F8 00 FE 1C E0 F0 03 80 78 1E 0C 66")))
+    assert codes(diagnosis) == ["garbage"]
+    assert diagnosis.may_be_rate
+
+
+def with_parity(byte: int) -> int:
+    low = byte & 0x7F
+    return low | (low.bit_count() & 1) << 7
+
+
+def test_seven_bits_with_parity_are_named() -> None:
+    report = Frame(0x05, 3, bytes.fromhex("04 07 C8 00 00 07 01 26 3C 01 0A")).encode()
+    diagnosis = examine(Says(bytes(map(with_parity, report))))
+    assert codes(diagnosis) == ["parity"]
+    assert "7E1" in diagnosis.sentence
+
+
+def test_a_parity_bit_is_named() -> None:
+    report = Frame(0x05, 3, bytes.fromhex("04 07 C8 02 13 07 01 26 3C 01 0A 10 20")).encode()
+    seen = bytes(byte if byte.bit_count() & 1 else 0 for byte in report)
+    assert "8E1" in examine(Says(seen)).sentence
+
+
+def test_an_inverted_line_is_named() -> None:
+    heartbeat = Frame(0x07, 0x21).encode()
+    diagnosis = examine(Says(inverted(heartbeat)))
+    assert codes(diagnosis) == ["inverted"]
+
+
+def test_an_mcu_that_wants_wrong_frames_is_spoken_to_wrongly() -> None:
+    def hears(data: bytes) -> bytes:
+        """Right when its last byte is the XOR; everything else is nothing to it."""
+        logical = data[2:].replace(b"\xff\x55", b"\xff")
+        if xor(logical[:-1]) != logical[-1]:
+            return b""
+        return escaped(logical[:-1] + bytes((sum(logical[:-1]) & 0xFF,)))
+
+    diagnosis = examine(Sick(plain(), sends=summed(xor), hears=hears))
+    assert codes(diagnosis) == ["expects-checksum-xor"]
+
+
+def test_another_product_is_named() -> None:
+    other = named("heater")
+    diagnosis = examine(plain(other), product=PET)
+    assert "other-product" in codes(diagnosis)
+
+
+# --- byte order
+
+
+class Turned(Sick):
+    """An MCU that has some parts of P0 the other way round."""
+
+    def __init__(self, mcu: McuRole, parts: set[str], *, takes: bool, gives: bool) -> None:
+        super().__init__(mcu, sends=self.said, hears=self.heard)
+        self.points, self.parts = DataPoints(mcu.product), parts
+        self.takes, self.gives = takes, gives
+
+    def heard(self, wire: bytes) -> bytes:
+        if self.takes and wire[4:5] == b"\x03" and wire[8:9] in {b"\x01", b"\x11"}:
+            frame = next(item for item in Framer().feed(wire) if isinstance(item, Frame))
+            return Frame(frame.command, frame.sn, self._turn(frame.payload, given=False)).encode()
+        return wire
+
+    def said(self, frame: Frame) -> bytes:
+        if self.gives and frame.command in {0x04, 0x05} and frame.payload:
+            frame = Frame(frame.command, frame.sn, self._turn(frame.payload, given=True))
+        return frame.encode()
+
+    def _turn(self, p0: bytes, *, given: bool) -> bytes:
+        product = self.points.product
+        fixed = product.layout is Layout.FIXED
+        control = p0[0] in {0x01, 0x11}
+        start = 1 + (product.flag_bytes if control or not fixed else 0)
+        flags = p0[1:start]
+        right = flags[::-1] if "flags" in self.parts and not given else flags
+        block = (
+            (self.points.writable if control else self.points.dev_status)
+            if fixed
+            else self.points.flagged(int.from_bytes(right, "big") & self.points.known_flags)
+        )
+        body = bytearray(p0[start:])
+        for slot in block.slots:
+            if "numbers" in self.parts and slot.point.scale is not None:
+                body[slot.start : slot.end] = p0[start + slot.start : start + slot.end][::-1]
+            if "bits" in self.parts and slot.point.is_bits:
+                body[slot.start : slot.end] = p0[start + slot.start : start + slot.end][::-1]
+        return p0[:1] + (flags[::-1] if "flags" in self.parts else flags) + bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "words"),
+    [
+        ("holes", {"numbers"}, "numbers"),
+        ("holes", {"bits"}, "bit sections"),
+        ("holes", {"flags"}, "flags"),
+        ("wide-bits", {"bits"}, "bit sections"),
+        ("var-len", {"flags"}, "flags"),
+    ],
+)
+@pytest.mark.parametrize(("takes", "gives"), [(True, False), (False, True), (True, True)])
+def test_a_wrong_byte_order_is_named_and_values_come_back(
+    name: str, parts: set[str], words: str, *, takes: bool, gives: bool
+) -> None:
+    product = named(name)
+    if parts == {"flags"} and not takes and product.layout is Layout.FIXED:
+        pytest.skip("its reports have no flags")
+    mcu = McuRole(product)
+    before = dict(mcu.raw)
+    diagnosis = examine(Turned(mcu, parts, takes=takes, gives=gives), product=product)
+    assert dict(mcu.raw) == before
+    if (name, takes, gives) == ("var-len", True, False):
+        # No control of this product means another legal one when its flags are turned around.
+        assert codes(diagnosis) == ["control-not-followed"]
+        return
+    assert codes(diagnosis) == ["byte-order"]
+    assert words in diagnosis.sentence
+
+
+# --- the command
+
+
+def doctor(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from gizserial.cli import main; main()", "doctor", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+
+
+async def examined(machine: Machine[Any], *words: str) -> subprocess.CompletedProcess[str]:
+    """The command at the other end of a virtual port."""
+    port = PtyPort()
+    driver: Driver[Any] = Driver(machine, port)
+    async with driver:
+        assert port.other_end is not None
+        return await asyncio.to_thread(doctor, port.other_end, *words)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no virtual ports of this kind on Windows")
+async def test_a_sound_mcu_end_to_end() -> None:
+    result = await examined(plain(), "-p", str(PRODUCTS / "pet-house.json"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Verdict: The line is sound" in result.stdout
+    assert "a virtual port: no baud rate" in result.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no virtual ports of this kind on Windows")
+async def test_a_wrong_checksum_end_to_end() -> None:
+    result = await examined(Sick(plain(), sends=summed(xor)), "--json")
+    assert result.returncode == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["kind"] for row in rows] == ["fault", "verdict"]
+    assert rows[0]["code"] == "checksum-xor"
+    assert rows[1]["sentence"] == "The checksum is an XOR instead of a sum."
+
+
+def test_an_echo_end_to_end() -> None:
+    result = doctor("loop://")
+    assert result.returncode == 1
+    assert "TX is connected to RX" in result.stdout
+
+
+def test_a_port_that_is_not_there_is_status_2() -> None:
+    result = doctor("/dev/there-is-none")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "there is no such port" in result.stderr
+
+
+def test_a_capture_is_looked_at_too() -> None:
+    result = doctor(str(ROOT / "fixtures/captures/pet-house.jsonl"), "--json")
+    assert result.returncode == 1  # it has a damaged frame on purpose
+    assert json.loads(result.stdout.splitlines()[-1])["codes"] == ["damaged"]
+
+
+# --- baud rates
+
+
+def at_rates(peers: dict[int, Machine[Any]], *, baud: int = 9600) -> tuple[Diagnosis, int]:
+    """The search over baud rates, where each rate shows something else."""
+
+    async def on(rate: int, plan: Plan[Diagnosis]) -> Diagnosis:
+        return examine(peers.get(rate, Says(b"", answers=True)), plan=plan)
+
+    return asyncio.run(search_rates(on, Role.MODULE, None, baud, told=lambda _rate: None))
+
+
+def test_another_rate_is_found() -> None:
+    garbage = Says(bytes.fromhex("E0 00 FE 1C 80 F8 00 FE 1C E0 F0 03 80 78 1E 0C 66"))
+    diagnosis, rate = at_rates({9600: garbage, 115200: plain()})
+    assert rate == 115200
+    assert diagnosis.sentence == "The line runs at 115200 baud, not at 9600."
+
+
+def test_a_boot_log_at_another_rate_is_found() -> None:
+    diagnosis, rate = at_rates({74880: Says(b"\r\n ets Jan  8 2013,rst cause:1, boot mode:(3,6)\r\n")})
+    assert rate == 74880
+    assert codes(diagnosis) == ["baud", "text"]
+
+
+def test_silence_at_every_rate_names_the_rates() -> None:
+    diagnosis, rate = at_rates({})
+    assert rate == 9600
+    assert "at none of the rates 9600, 115200" in diagnosis.sentence
+
+
+def test_a_wrong_checksum_at_another_rate_is_named_too() -> None:
+    diagnosis, _rate = at_rates({115200: Sick(plain(), sends=summed(xor))})
+    assert codes(diagnosis) == ["baud", "checksum-xor"]
