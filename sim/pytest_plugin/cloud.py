@@ -10,13 +10,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gizserial.describe import json_value
 from gizserial.m2m.http import Server
 from gizserial.product import Product
 from sim.pytest_plugin.stage import Entered, Stage
 from sim.pytest_plugin.station import TIMEOUT, NotSeenError, Wanted, merged
+
+if TYPE_CHECKING:
+    from sim.cloud.app import EmbeddedCloud
 
 NEEDED: Final = ("amqtt", "cryptography", "fastapi", "h11", "uvicorn", "websockets", "yaml")
 """Modules of the extra."""
@@ -58,14 +61,25 @@ class TestCloud:
     __test__ = False
 
     def __init__(self, stage: Stage, product: Product) -> None:
+        self.product: Final = product
+        self._stage = stage
+        self._users: dict[str, CloudUser] = {}
+        self._entered: Entered[Any] | None = None
+        self.did_of_module: Callable[[], str] = lambda: ""
+
+    def open(self) -> None:
+        """Start it."""
+        self.app = self._stage.call(self._made())
+        self._entered = self._stage.enter(self.app)
+
+    async def _made(self) -> EmbeddedCloud:
+        """In the loop, because its database belongs to the thread that opens it."""
         from sim.cloud.app import EmbeddedCloud
         from sim.cloud.config import AppConfig, CloudConfig
         from sim.cloud.products import CloudProduct
 
-        self.product: Final = product
-        self._stage = stage
-        self._product = product
-        self.app: Final = EmbeddedCloud(
+        product = self.product
+        return EmbeddedCloud(
             CloudConfig(
                 auto_ports=True,
                 http="127.0.0.1:0",
@@ -74,13 +88,6 @@ class TestCloud:
                 apps=(AppConfig(appid=APPID, appsecret="0" * 32),),
             )
         )
-        self._users: dict[str, CloudUser] = {}
-        self._entered: Entered[Any] | None = None
-        self.did_of_module: Callable[[], str] = lambda: ""
-
-    def open(self) -> None:
-        """Start it."""
-        self._entered = self._stage.enter(self.app)
 
     def close(self) -> None:
         """Stop it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BAUD: Final = 9600
 CAPTURES: Final = "gizwits-captures"
+CONFIGURATIONS: Final = ("pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+"""Files where pytest looks for its configuration."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,12 @@ def read(config: pytest.Config) -> Settings:
 
     :raises pytest.UsageError: something that cannot work.
     """
+    _check_words(config)
     settings = Settings(
         port=config.getoption("--gizwits-port") or config.getini("gizwits_port"),
         baud=_baud(config),
         product=_path(config, "--gizwits-product", "gizwits_product"),
-        capture_dir=_path(config, "--gizwits-capture-dir", "gizwits_capture_dir")
-        or config.rootpath / CAPTURES,
+        capture_dir=_path(config, "--gizwits-capture-dir", "gizwits_capture_dir") or _base(config) / CAPTURES,
         timeout=_seconds(config),
     )
     if settings.port:
@@ -73,8 +76,27 @@ def _path(config: pytest.Config, option: str, ini: str) -> Path | None:
     if given:
         return config.invocation_params.dir / Path(given).expanduser()
     written = config.getini(ini)
-    base = config.inipath.parent if config.inipath is not None else config.rootpath
-    return base / Path(written).expanduser() if written else None
+    return _base(config) / Path(written).expanduser() if written else None
+
+
+def _base(config: pytest.Config) -> Path:
+    return config.inipath.parent if config.inipath is not None else config.invocation_params.dir
+
+
+def _check_words(config: pytest.Config) -> None:
+    """``--option /a/path`` makes pytest look for its configuration beside that path, and miss the project's."""
+    here = config.invocation_params.dir
+    if config.inipath is not None and config.inipath.parent in {here, *here.parents}:
+        return
+    if not any((folder / name).is_file() for folder in (here, *here.parents) for name in CONFIGURATIONS):
+        return
+    words = [str(word) for word in config.invocation_params.args]
+    for option, value in itertools.pairwise(words):
+        if option.startswith("--gizwits-") and "=" not in option and (here / value).exists():
+            raise pytest.UsageError(
+                f"write {option}={value}: with a blank before it pytest takes a path for a place of tests, "
+                "and does not find the project's configuration"
+            )
 
 
 def _baud(config: pytest.Config) -> int:

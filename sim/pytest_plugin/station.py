@@ -170,9 +170,10 @@ class Station:
         def ended(event: RequestAcked | RequestFailed) -> RequestAcked | RequestFailed | None:
             return event if event.request.frame.command == command else None
 
-        event: RequestAcked | RequestFailed = await self.take(
-            self.endings, ended, patience, lambda _: f"no ack of {what}"
-        )
+        def sentence(_: list[object]) -> str:
+            return f"no ack of {what}"
+
+        event: RequestAcked | RequestFailed = await self.take(self.endings, ended, patience, sentence)
         if isinstance(event, RequestFailed):
             raise NotSeenError(f"{what} was not acked by the {self.peer_name}: {event.reason}")
         return self._codec.decode(event.ack, self._role.peer.direction)
