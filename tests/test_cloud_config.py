@@ -221,5 +221,5 @@ def test_a_name_that_is_none_is_told_in_plain_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         read(tmp_path, "? [a, b]\n: 1\n")
     assert str(error.value).endswith(
-        "line 1, column 3: a name is needed here; known are: products, apps, users, settings"
+        "line 1, column 3: a name is needed here; known are: products, apps, users, firmware, settings"
     )

@@ -31,6 +31,7 @@ class ErrorCode(enum.IntEnum):
     FIRMWARE_NOT_FOUND = 9027
     PLAIN_NOT_SUPPORTED = 9045
     NO_PUSH_RULE = 9500
+    ALREADY_UPGRADED = 9502
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -173,6 +173,7 @@ def cloud(
         products=settings.products,
         apps=settings.apps or (AppConfig(),),
         users=settings.users,
+        firmware=settings.firmware,
         advertise=advertise,
         admin=not no_admin,
         adopt=adopt,

@@ -18,6 +18,7 @@ from sim.cloud.errors import AddressError
 from sim.cloud.events import Event, Notice
 from sim.cloud.housekeeping import Housekeeping
 from sim.cloud.http_device import DeviceApi
+from sim.cloud.http_firmware import FirmwareApi
 from sim.cloud.http_server import HttpServer, create_app
 from sim.cloud.hub import Hub
 from sim.cloud.mqtt_front import MqttFront
@@ -67,11 +68,19 @@ class EmbeddedCloud:
         self.addresses: dict[str, str] = {}
         """Name of the service → ``HOST:PORT`` where it really listens."""
         self._gate = Gate(self.store, adopt=self.config.adopt, told=self.hub.tell)
+        firmware = FirmwareApi(
+            firmwares=self.side.firmwares,
+            host=lambda: self.side.endpoints.host,
+            port=lambda: self.side.endpoints.http,
+            now=now,
+            told=self.hub.tell,
+        )
         self._api = DeviceApi(
             store=self.store,
             products=self.products,
             mqtt=self._mqtt_address,
             now=now,
+            firmware=firmware,
             adopt=self.config.adopt,
             told=self.hub.tell,
         )

@@ -20,6 +20,8 @@ from sim.cloud.config import CloudConfig
 from sim.cloud.device import Device
 from sim.cloud.errors import DeviceOffline, NotDelivered
 from sim.cloud.events import Event, Origin, Registered, Unbound, Unregistered
+from sim.cloud.firmware import Firmwares
+from sim.cloud.firmware_push import FirmwarePusher
 from sim.cloud.groups import Groups
 from sim.cloud.history import History
 from sim.cloud.hub import Hub
@@ -76,6 +78,7 @@ class AppSide:
         self.bindings: Final = Bindings(database, now=now, told=hub.tell)
         self.history: Final = History(database, retention=config.history_time)
         self.outbox: Final = Outbox(database, now=now, fixed_code=config.fixed_code)
+        self.firmwares: Final = Firmwares(database)
         self.groups: Final = Groups(database, now=now)
         self.messages: Final = Messages(database, now=now)
         self.sharings: Final = Sharings(database, self.bindings, self.messages, now=now)
@@ -83,6 +86,7 @@ class AppSide:
         self.scenes: Final = Scenes(database, now=now)
         self.rules: Final = Rules(database, now=now)
         self.scheduling: Final = Scheduling(self)
+        self.pusher: Final = FirmwarePusher(self)
         self.endpoints: Final = Endpoints()
         self.lose_sessions: Callable[[str | None], int] = lambda _uid: 0
         """Loses the WebSocket sessions of a user, or of all; gives how many (websocket-api.md §10.4)."""

@@ -106,6 +106,23 @@ class UserConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareConfig:
+    """A firmware image of the configuration."""
+
+    product_key: str
+    soft_version: str
+    name: str
+    """Of the file; ``.hex`` at its end makes it Intel HEX text."""
+    content: bytes = dataclasses.field(repr=False)
+    type: int = 2
+    """1 module, 2 MCU."""
+    push: bool = False
+    """Every device of the product is to run it."""
+    small: bool = False
+    """Take it even though field modules crash on files of less than 600 bytes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """Where the cloud listens, what it knows, and how strict it is.
 
@@ -141,6 +158,7 @@ class CloudConfig:
     """Further host names and addresses for the certificate."""
     apps: tuple[AppConfig, ...] = ()
     users: tuple[UserConfig, ...] = ()
+    firmware: tuple[FirmwareConfig, ...] = ()
     token_time: float = 7 * 86400.0
     """Seconds that a token is good for."""
     history_time: float = 7 * 86400.0

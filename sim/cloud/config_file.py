@@ -16,14 +16,16 @@ import yaml
 
 from gizserial.errors import GizserialError
 from gizserial.io.products import load_product
+from gizserial.m2m.firmware import MAX_FIRMWARE
 from gizserial.m2m.secure import CipherError
-from sim.cloud.config import AppConfig, UserConfig, WantedBinding
+from sim.cloud.config import AppConfig, FirmwareConfig, UserConfig, WantedBinding
 from sim.cloud.errors import ConfigError
+from sim.cloud.firmware import KINDS, check_image
 from sim.cloud.products import CloudProduct, Credential
 
 MAX_SIZE: Final = 1024 * 1024
 
-_TOP: Final = ("products", "apps", "users", "settings")
+_TOP: Final = ("products", "apps", "users", "firmware", "settings")
 _PRODUCT: Final = (
     "definition", "product_key", "product_secret", "encrypted", "shared", "snoti", "enterprise",
 )  # fmt: skip
@@ -31,6 +33,7 @@ _APP: Final = ("appid", "appsecret", "products")
 _KINDS: Final[tuple[Literal["username", "email", "phone"], ...]] = ("username", "email", "phone")
 _USER: Final = (*_KINDS, "password", "bind")
 _BIND: Final = ("product_key", "mac", "remark", "dev_alias")
+_FIRMWARE: Final = ("file", "product_key", "type", "soft_version", "push", "small")
 _SETTINGS: Final = (
     "token_days", "history_days", "accept_any_appid", "fixed_code", "strong_passwords", "strict_products",
     "strict_raw", "ws_bool_as_int", "names",
@@ -48,6 +51,7 @@ class Settings:
     products: tuple[CloudProduct, ...] = ()
     apps: tuple[AppConfig, ...] = ()
     users: tuple[UserConfig, ...] = ()
+    firmware: tuple[FirmwareConfig, ...] = ()
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Members of :class:`~sim.cloud.config.CloudConfig`."""
 
@@ -96,7 +100,16 @@ class _File:
         )
         apps = self._unique(members, "apps", self._app, lambda app: app.appid, "this appid")
         users = self._unique(members, "users", self._user, lambda user: user.name.lower(), "this user")
-        return Settings(products=products, apps=apps, users=users, options=self._options(members))
+        firmware = self._unique(
+            members,
+            "firmware",
+            self._firmware,
+            lambda image: f"{image.product_key} {image.type} {image.soft_version}",
+            "this version",
+        )
+        return Settings(
+            products=products, apps=apps, users=users, firmware=firmware, options=self._options(members)
+        )
 
     # --- the parts
 
@@ -182,6 +195,36 @@ class _File:
             remark=self._text(members, "remark", 1024) or "",
             dev_alias=self._text(members, "dev_alias", 1024) or "",
         )
+
+    def _firmware(self, node: yaml.Node) -> FirmwareConfig:
+        members = self._members(node, _FIRMWARE)
+        for name in ("file", "product_key", "soft_version"):
+            if name not in members:
+                raise self._fault(node, f"an image needs its {name}")
+        path = self._path.parent / self._word(members["file"], "file", 4096)
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_FIRMWARE + 1)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise self._fault(members["file"], f"{path}: {reason or error}") from error
+        kind = self._text(members, "type") or "mcu"
+        if kind not in KINDS.values():
+            raise self._fault(members["type"], "type is module or mcu")
+        image = FirmwareConfig(
+            product_key=self._key(members["product_key"], "product_key"),
+            soft_version=self._word(members["soft_version"], "soft_version", 8),
+            name=path.name,
+            content=content,
+            type=next(number for number, name in KINDS.items() if name == kind),
+            push=self._truth(members, "push"),
+            small=self._truth(members, "small"),
+        )
+        try:
+            check_image(content, image.type, image.soft_version, image.name, small=image.small)
+        except GizserialError as error:
+            raise self._fault(node, f"{path}: {error}") from error
+        return image
 
     def _options(self, top: Members) -> dict[str, Any]:
         if "settings" not in top:

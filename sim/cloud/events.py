@@ -71,6 +71,17 @@ class VersionReported(_Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareStep(_Event):
+    """Firmware that was pushed to a device has come one step further."""
+
+    did: str
+    firmware_type: int
+    """1 module, 2 MCU."""
+    soft_version: str
+    state: Literal["waiting", "told", "offered", "downloaded", "done"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Unregistered(_Event):
     """A device was reset: whoever had bound it has it no more. Its did stays its own."""
 
@@ -258,6 +269,7 @@ Event: TypeAlias = (
     | Adopted
     | Provisioned
     | VersionReported
+    | FirmwareStep
     | Unregistered
     | Online
     | Offline

@@ -20,6 +20,7 @@ from gizserial.m2m.http_cloud import ErrorCode, RegisterForm
 from sim.cloud.device import Device
 from sim.cloud.errors import StoreError
 from sim.cloud.events import Event, Provisioned, Registered, Unregistered, VersionReported
+from sim.cloud.http_firmware import NO_FILE, NOTHING, FirmwareApi
 from sim.cloud.products import Products
 from sim.cloud.store import Store
 
@@ -29,7 +30,6 @@ SERVER_ERROR: Final = 9008
 NOT_FOUND: Final = 9999
 
 _ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})
-_NOTHING_NEW: Final = ErrorAnswer(ErrorCode.NO_PUSH_RULE, "Don't have a push rule id on device", 404)
 _UNKNOWN: Final = ErrorAnswer(ErrorCode.DEVICE_NOT_FOUND, "device not found", 404)
 _CREDENTIALS: Final = ErrorAnswer(ErrorCode.CREDENTIALS_INVALID, "did or passcode invalid")
 _NO_PATH: Final = ErrorAnswer(NOT_FOUND, "not found", 404)
@@ -46,6 +46,8 @@ class DeviceApi:
     the module reached this server."""
     now: Callable[[], float]
     """Unix seconds."""
+    firmware: FirmwareApi | None = None
+    """Firmware to offer; None: there never is any."""
     adopt: bool = False
     """Provision a did that is not known: its module was registered with another cloud."""
     told: Callable[[Event], None] = lambda _event: None
@@ -101,6 +103,7 @@ def device_router(api: DeviceApi) -> APIRouter:
         ("/devices/{did}", ["GET"], calls.provision),
         ("/ota/v4.1/update_and_check/{did}", ["POST"], calls.ota_check),
         ("/ota/v4.1/latest", ["GET"], calls.latest),
+        ("/ota/v4.1/download/{id}", ["GET"], calls.download),
         ("/{product_key}/device", ["POST"], calls.register_secure),
         ("/{product_key}/device", ["GET"], calls.provision_secure),
         ("/{product_key}/device", ["DELETE"], calls.unregister_secure),
@@ -177,8 +180,9 @@ class _Calls:
     def ota_check(self, request: Request, body: bytes) -> Response:
         form = _accepted(http_cloud.parse_ota_check(body))
         store, did = self._api.store, request.path_params["did"]
-        if store.device(did) is None:
-            raise _RefusedError(_NOTHING_NEW if self._api.adopt else _UNKNOWN)
+        device = store.device(did)
+        if device is None:
+            raise _RefusedError(NOTHING if self._api.adopt else _UNKNOWN)
         if not store.check_login(did, form.passcode):
             raise _RefusedError(_CREDENTIALS)
         now, kind, versions = self._api.now(), form.firmware_type, (form.hard_version, form.soft_version)
@@ -189,11 +193,19 @@ class _Calls:
                 at=now, did=did, firmware_type=kind, hard_version=versions[0], soft_version=versions[1]
             )
         )
-        raise _RefusedError(_NOTHING_NEW)
+        firmware = self._api.firmware
+        offer = NOTHING if firmware is None else firmware.check(request, device, kind, versions[1])
+        return TextAnswer(_accepted(offer))
 
     def latest(self, request: Request, body: bytes) -> Response:
-        del request, body
-        raise _RefusedError(_NOTHING_NEW)
+        del body
+        firmware = self._api.firmware
+        return TextAnswer(_accepted(NOTHING if firmware is None else firmware.latest(request)))
+
+    def download(self, request: Request, body: bytes) -> Response:
+        del body
+        firmware = self._api.firmware
+        return _accepted(NO_FILE if firmware is None else firmware.download(request))
 
     def unregister(self, request: Request, body: bytes) -> Response:
         del request

@@ -28,12 +28,15 @@ from gizserial.m2m.http import ErrorAnswer
 from gizserial.m2m.http_cloud import ErrorCode
 from sim.cloud.errors import AddressError
 from sim.cloud.http_device import NOT_FOUND, SERVER_ERROR, DeviceApi, device_router, error_response
+from sim.cloud.http_firmware import CUT
 from sim.cloud.tls_accept import HANDSHAKE_TIME, Handshakes
 
 REQUEST_TIME: Final = 10.0
 """Seconds that a client has for a whole request."""
 LINGER_TIME: Final = 2.0
 """Seconds that a client has to read an answer and close, after we have finished."""
+DRAIN_TIME: Final = 300.0
+"""Seconds that a client may take for reading an answer, as long as it does read."""
 STOP_TIME: Final = 1.0
 """Seconds that requests under way have when the server stops."""
 MAX_HEAD: Final = 16 * 1024
@@ -93,6 +96,14 @@ class HoldStart:
 
         async def later(message: Message) -> None:
             nonlocal size
+            if message["type"] == CUT:
+                for waiting in held:
+                    await send(waiting)
+                held.clear()
+                scope["state"]["end"]()
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                return
             held.append(message)
             size += len(message.get("body", b""))
             ends = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -159,7 +170,7 @@ class _JoinedTransport(asyncio.Transport):
         if self._end is not None:
             return
         self._send()
-        self._end = self._loop.call_later(LINGER_TIME, self._transport.abort)
+        self._end = self._loop.call_later(LINGER_TIME, self._linger, self._loop.time() + DRAIN_TIME)
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
@@ -168,6 +179,13 @@ class _JoinedTransport(asyncio.Transport):
             self._transport.resume_reading()
         else:
             self._transport.close()
+
+    def _linger(self, until: float) -> None:
+        """A slow client that still has something to read has more time."""
+        if self._transport.get_write_buffer_size() and self._loop.time() < until:
+            self._end = self._loop.call_later(LINGER_TIME, self._linger, until)
+        else:
+            self._transport.abort()
 
     def abort(self) -> None:
         self._waiting.clear()
@@ -244,7 +262,7 @@ class ModuleProtocol(H11Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, {**app_state, "end": self.end}, _loop)
         self.conn = _Connection(h11.SERVER, MAX_HEAD)
         self._late: asyncio.TimerHandle | None = None
         self._joined: _JoinedTransport | None = None
@@ -294,6 +312,10 @@ class ModuleProtocol(H11Protocol):
             head = h11.Response(status_code=400, headers=headers, reason="Bad Request")
             for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def end(self) -> None:
+        """End the connection after what was written."""
         self.transport.close()
 
     def drop(self) -> None:

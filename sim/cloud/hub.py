@@ -125,6 +125,15 @@ class Hub:
                 del self._apps[did]
             self._tell_count(did)
 
+    def check_firmware(self, did: str, firmware_type: int) -> bool:
+        """0211: tell the device to check for firmware now (§9.1); False when it is off line."""
+        connection = self._devices.get(did)
+        if connection is None or did not in self._online:
+            return False
+        message = frames.encode_control(frames.CheckFirmware(firmware_type, did))
+        refused = connection.send(Publish(topics.ser2cli_res(did), message), key=f"0211 {firmware_type}")
+        return refused is None
+
     def disconnect(self, did: str, reason: str) -> bool:
         """End the MQTT session of a device; whether it had one."""
         connection = self._devices.get(did)

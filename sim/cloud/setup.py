@@ -7,12 +7,13 @@ that the next start with the same data gives the same.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import secrets
 from collections.abc import Iterable
 from typing import Final
 
 from sim.cloud.app_side import AppSide
-from sim.cloud.config import AppConfig, CloudConfig, UserConfig
+from sim.cloud.config import AppConfig, CloudConfig, FirmwareConfig, UserConfig
 from sim.cloud.database import Database
 from sim.cloud.products import CloudProduct, Credential
 
@@ -96,6 +97,30 @@ class Setup:
                 )
         for device in side.store.devices() if config.users else ():
             side.fulfil(device)
+        for image in config.firmware:
+            self._firmware(image, side)
+
+    def _firmware(self, wanted: FirmwareConfig, side: AppSide) -> None:
+        """An image with the same version and other bytes takes the place of the one before."""
+        firmwares, found = side.firmwares, None
+        for image in firmwares.images(wanted.product_key):
+            if (image.type, image.soft_version) == (wanted.type, wanted.soft_version):
+                found = image
+        if found is not None and found.md5 != hashlib.md5(wanted.content, usedforsecurity=False).hexdigest():
+            firmwares.delete(found.id)
+            found = None
+        if found is None:
+            found = firmwares.add(
+                wanted.content,
+                product_key=wanted.product_key,
+                firmware_type=wanted.type,
+                soft_version=wanted.soft_version,
+                name=wanted.name,
+                now=side.now(),
+                small=wanted.small,
+            )
+        if wanted.push and not found.everybody:
+            side.pusher.push(found)
 
     def _app(self, number: int, app: AppConfig, side: AppSide) -> str:
         known = {each.appid for each in side.accounts.apps()}

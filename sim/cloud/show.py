@@ -17,6 +17,7 @@ from sim.cloud.events import (
     AppOnline,
     Dropped,
     Event,
+    FirmwareStep,
     LoginRefused,
     ModuleLog,
     Notice,
@@ -30,6 +31,13 @@ from sim.cloud.events import (
 )
 
 _SHORT: Final = 8
+_STEPS: Final = {
+    "waiting": "waits until the device is on line",
+    "told": "the device was told to check",
+    "offered": "offered",
+    "downloaded": "sent to the module",
+    "done": "is what the device runs now",
+}
 
 
 class CloudShow:
@@ -68,6 +76,9 @@ class CloudShow:
             return f"{event.did} provisioned: MQTT at {event.host}:{event.port}"
         if isinstance(event, Unregistered):
             return f"{event.did} was reset"
+        if isinstance(event, FirmwareStep):
+            kind = "module" if event.firmware_type == 1 else "MCU"
+            return f"{event.did} {kind} firmware {event.soft_version}: {_STEPS[event.state]}"
         if isinstance(event, Online):
             return f"{event.did} on line"
         if isinstance(event, Offline):

@@ -131,7 +131,7 @@ def admin_calls(side: AppSide) -> Calls:
             BASE + path,
             handler,
             auth=Auth.NONE,
-            guard=_from_here,
+            guard=from_here,
             errors=(Code.NOT_OWNER, *errors),
             **options,
         )
@@ -176,7 +176,8 @@ def admin_calls(side: AppSide) -> Calls:
 # --- who may call
 
 
-def _from_here(request: Request) -> None:
+def from_here(request: Request) -> None:
+    """Refuse who is no program of this machine (:raises ApiError: 9093)."""
     if not is_local(request):
         raise ApiError(Code.NOT_OWNER, "the admin API is for this machine only", message="permission denied")
 

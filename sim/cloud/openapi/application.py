@@ -18,6 +18,7 @@ from sim.cloud.openapi.bindings import binding_calls
 from sim.cloud.openapi.calls import Calls, error_answer
 from sim.cloud.openapi.devices import device_calls
 from sim.cloud.openapi.enterprise import enterprise_calls
+from sim.cloud.openapi.firmware import firmware_calls
 from sim.cloud.openapi.groups import group_calls
 from sim.cloud.openapi.messages import message_calls
 from sim.cloud.openapi.rules import rule_calls
@@ -50,7 +51,7 @@ def add_open_api(app: FastAPI, side: AppSide) -> None:
     _refuse_as_documented(app)
     app.add_api_route("/docs", _page, include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route("/captcha/image/{number}", _captcha, include_in_schema=False)
-    for group in (*GROUPS, *((admin_calls,) if side.config.admin else ())):
+    for group in (*GROUPS, *((admin_calls, firmware_calls) if side.config.admin else ())):
         app.include_router(group(side).router)
 
 
