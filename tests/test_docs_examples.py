@@ -1,4 +1,4 @@
-"""What the pages in docs/ show works when it is pasted: every block that is marked ``<!-- run -->``."""
+"""What the README and the pages in docs/ show works when it is pasted: blocks marked ``<!-- run -->``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"<!-- run -->\n```(sh|python)\n(.*?)```", re.DOTALL)
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 BLOCKS = [
