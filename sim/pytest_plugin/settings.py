@@ -84,7 +84,7 @@ def _base(config: pytest.Config) -> Path:
 
 
 def _check_words(config: pytest.Config) -> None:
-    """``--option /a/path`` makes pytest look for its configuration beside that path, and miss the project's."""
+    """``--option /a/path`` makes pytest look for its configuration there, and miss the project's."""
     here = config.invocation_params.dir
     if config.inipath is not None and config.inipath.parent in {here, *here.parents}:
         return
