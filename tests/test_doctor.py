@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from support_doctor import PRODUCTS, Echo, Says, Sick, body, escaped, examine, n
 from gizserial.cli.doctor import search_rates
 from gizserial.commands import Role
 from gizserial.datapoints import DataPoints
+from gizserial.diagnosis.dialects import LENGTHS, SUMS
 from gizserial.diagnosis.examination import Plan
 from gizserial.diagnosis.signals import inverted
 from gizserial.diagnosis.verdict import Diagnosis
@@ -426,12 +429,6 @@ async def test_a_wrong_checksum_end_to_end() -> None:
     assert rows[1]["sentence"] == "The checksum is an XOR instead of a sum."
 
 
-def test_an_echo_end_to_end() -> None:
-    result = doctor("loop://")
-    assert result.returncode == 1
-    assert "TX is connected to RX" in result.stdout
-
-
 def test_a_port_that_is_not_there_is_status_2() -> None:
     result = doctor("/dev/there-is-none")
     assert (result.returncode, result.stdout) == (2, "")
@@ -478,3 +475,35 @@ def test_silence_at_every_rate_names_the_rates() -> None:
 def test_a_wrong_checksum_at_another_rate_is_named_too() -> None:
     diagnosis, _rate = at_rates({115200: Sick(plain(), sends=summed(xor))})
     assert codes(diagnosis) == ["baud", "checksum-xor"]
+
+
+# --- the document
+
+PAGE = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+EXAMPLES = [
+    line
+    for block in re.findall(r"<!-- run -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_examples_of_the_document(line: str) -> None:
+    name, command, *words = shlex.split(line, comments=True)
+    assert (name, command) == ("gizserial", "doctor")
+    result = doctor(*words)
+    assert result.returncode == int("# status 1" in line), result.stderr
+    shown = re.search(rf"```\n({re.escape(words[0])}.*?)```", PAGE, re.DOTALL)
+    assert shown is None or result.stdout.startswith(shown[1])
+
+
+def test_the_document_names_every_mistake_of_the_tables() -> None:
+    for table in (LENGTHS, SUMS):
+        for name in table:
+            assert name == "right" or f"`{name}`" in PAGE
+    source = (ROOT / "gizserial/diagnosis/faults.py").read_text(encoding="utf-8")
+    found = re.findall(r'Fault\(\s*"([a-z0-9-]+)"', source)
+    assert len(found) >= 18
+    for code in found:
+        assert f"`{code}`" in PAGE
