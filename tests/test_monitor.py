@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from gizserial.framing import Frame
 from gizserial.io.files import open_capture
 from gizserial.io.products import load_product
 from gizserial.monitor import Filter, FilterError, Monitor, clean, plot_lines
+from gizserial.monitor.filters import HELP
 from gizserial.monitor.model import IDLE, KEEP_BYTES, TRIM_AFTER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,6 +188,12 @@ def test_changes_are_counted_and_kept_for_the_curve() -> None:
     assert monitor.values.by_name["LED_Color"].label(3) == "粉色"
 
 
+def test_the_history_of_a_value_that_stays_is_its_two_ends() -> None:
+    monitor = watched(*(report(sn & 0xFF, temperature=38 + (sn == 2900)) for sn in range(3000)))
+    history = list(monitor.values.by_name["Temperature"].history)
+    assert history == [(0, 25), (2899, 25), (2900, 26), (2901, 25), (2999, 25)]
+
+
 def test_a_control_asks_and_the_report_says() -> None:
     monitor = watched(report(1, red=5), CONTROL)
     assert led(monitor) == ("5", 200)
@@ -336,3 +345,32 @@ def test_a_port_that_cannot_be_opened_leaves_an_older_recording(tmp_path: Path) 
     result = CliRunner().invoke(cli, ["monitor", "/dev/no-such-port", "--save", str(old)])
     assert result.exit_code != 0
     assert old.read_text() == "{}\n"
+
+
+# --- docs/monitor.md -----------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs/monitor.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"<!-- run -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_of_the_page(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    name, *words = shlex.split(line)
+    assert name == "gizserial"
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout
+
+
+def test_every_form_of_the_filter_is_on_the_page() -> None:
+    for form, _ in HELP:
+        for word in form.split("  "):
+            if ":" in word:
+                assert word.partition(":")[0] + ":" in PAGE
+    assert len(COMMANDS) == 3

@@ -75,7 +75,17 @@ async def test_every_size_shows_frames_and_values(width: int, height: int) -> No
         if width >= 120:
             row = next(line for line in lines if "LED_Color=粉色" in line)
             assert "control" in row
-            assert app.frames.region.y == app.values.region.y - 1
+            assert app.values.region.y == app.frames.region.y + 1
+
+
+async def test_the_panes_move_when_the_terminal_grows() -> None:
+    app, _ = app_of(*EXAMPLE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert app.values.region.y > app.frames.region.y + 1
+        await pilot.resize_terminal(150, 24)
+        await tick(pilot, app)
+        await tick(pilot, app)
+        assert app.values.region.y == app.frames.region.y + 1
 
 
 async def test_columns_stand_below_each_other_beside_chinese_texts() -> None:

@@ -38,7 +38,9 @@ class Terminal:
 
     def _tmux(self, *words: str) -> str:
         command = ["tmux", "-u", "-L", self._server, *words]
-        environment = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
+        # COLUMNS and LINES would be taken for the window's size.
+        kept = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        environment = {**kept, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
         return subprocess.run(
             command, env=environment, capture_output=True, check=True, timeout=10, encoding="utf-8"
         ).stdout

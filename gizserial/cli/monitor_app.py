@@ -192,13 +192,19 @@ class MonitorApp(App[int]):
     def on_mount(self) -> None:
         """Begin to look."""
         self.frames.focus()
+        self._arrange(self.size.width)
         self._show_tabs()
         self._tick()
         self.set_interval(TICK, self._tick)
 
     def on_resize(self, event: Resize) -> None:
         """Side by side where there is room."""
-        self.screen.set_class(event.size.width >= SIDE_BY_SIDE, "wide")
+        self._arrange(event.size.width)
+
+    def _arrange(self, width: int) -> None:
+        # The panes' own screen, which may be below the help.
+        if self.frames.is_attached:
+            self.frames.screen.set_class(width >= SIDE_BY_SIDE, "wide")
 
     # --- what comes ------------------------------------------------------------------------------------
 
@@ -247,6 +253,7 @@ class MonitorApp(App[int]):
         self.notify(str(error), severity="error", timeout=15)
 
     def _draw(self) -> None:
+        self._arrange(self.size.width)
         self.frames.settle()
         self.detail.show(self.frames.selected)
         pane = self._panes.visible_content

@@ -13,7 +13,7 @@ from gizserial.p0 import Meaning
 from gizserial.product import DataPoint, Product
 
 HISTORY: Final = 1000
-"""Samples of each point that are kept for the plot."""
+"""Ends of steady stretches that are kept of each point for the plot."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,7 +62,15 @@ class Value:
         if self.point is not None and self.point.scale is not None:
             number = json_value(value)
         if t is not None and isinstance(number, int | float):
-            self.history.append((t, float(number)))
+            self._keep(t, float(number))
+
+    def _keep(self, t: float, number: float) -> None:
+        """Of a value that stays only the ends are kept: then the history reaches back as far as it can."""
+        past = self.history
+        if len(past) >= 2 and past[-1][1] == past[-2][1] == number:
+            past[-1] = t, number
+        else:
+            past.append((t, number))
 
     def label(self, number: float) -> str:
         """A number of the history as people read it: the text of an enum, true or false."""
