@@ -18,6 +18,7 @@ from gizserial.cli.group import LazyGroup, debug_option, run
         "convert": "gizserial.cli.convert:convert",
         "capture": "gizserial.cli.capture:capture",
         "replay": "gizserial.cli.replay:replay",
+        "plot": "gizserial.cli.plot:plot",
         "monitor": "gizserial.cli.monitor:monitor",
         "doctor": "gizserial.cli.doctor:doctor",
         "lan": "gizserial.cli.lan:lan",

@@ -22,6 +22,14 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
+_EXTRAS: Final = {"matplotlib": "plot", "textual": "tui", "rich": "tui", "yaml": "bench"}
+"""Package → the extra of ours that brings it; all others belong to ``cloud``."""
+
+
+def _extra_of(package: str | None) -> str:
+    return _EXTRAS.get((package or "").partition(".")[0], "cloud")
+
+
 class _ReaderGoneError(Exception):
     """Nobody reads our output any more. Not an OSError, of which click makes exit status 1."""
 
@@ -110,7 +118,7 @@ def run(group: click.Group, name: str, args: list[str] | None = None) -> NoRetur
             traceback.print_exc()
         click.echo(
             f"{name}: this needs the package {error.name}, which is not installed; "
-            "run: python -m pip install 'gizserial[cloud]'",
+            f"run: python -m pip install 'gizserial[{_extra_of(error.name)}]'",
             err=True,
         )
         status = USAGE

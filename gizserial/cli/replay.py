@@ -260,7 +260,9 @@ def _changes(expected: Described, came: Described) -> list[str]:
         return []
     sides = [{**(side.fields or {}), **(side.attrs or {})} for side in (expected.message, came.message)]
     names = [
-        name for name in dict.fromkeys([*sides[0], *sides[1]]) if sides[0].get(name) != sides[1].get(name)
+        name
+        for name in dict.fromkeys([*sides[0], *sides[1]])
+        if name not in SECRET_FIELDS and sides[0].get(name) != sides[1].get(name)
     ]
     shown = (
         (name, *(value_text(side[name]) if name in side else "nothing" for side in sides)) for name in names
