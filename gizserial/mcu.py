@@ -44,6 +44,10 @@ _VAR_LEN: Final = 0x80
 _REPORT: Final = object()
 """Token of a report that coalesces: the next one waits until it is acked or given up."""
 _SUB_DEVICE: Final = 0x0001
+_NEWS: Final = object()
+"""Token of the 29 after an update; it is repeated until the module acked it."""
+NEWS_AGAIN: Final = 5.0
+"""Seconds until the module is asked again to read the new version."""
 
 
 class McuRole:
@@ -82,6 +86,8 @@ class McuRole:
         """What it says of its software in 02; :meth:`boot` changes it."""
         self._boots = ""
         """The version that the next restart brings."""
+        self._news_due: float | None = None
+        """When the module is to be told that there is a new version to read."""
         self._files = FileTransfers(self._endpoint, self.options.files(), tell=self._tell)
         self._up = self._started = False
 
@@ -242,6 +248,8 @@ class McuRole:
         if self._events:
             return self._now
         times = [self._endpoint.next_timeout(), self._files.next_timeout(), self._restart_due]
+        if self._up:
+            times.append(self._news_due)
         if self._may_report:
             times.append(self._policy.next_timeout(self._live))
         return min((time for time in times if time is not None), default=None)
@@ -253,6 +261,9 @@ class McuRole:
         self._files.handle_timeout(now)
         if self._restart_due is not None and now >= self._restart_due:
             self._restart(now)
+        if self._up and self._news_due is not None and now >= self._news_due:
+            self._news_due = None
+            self._endpoint.send(Command.RESTART_MODULE, now=now, token=_NEWS, reserved=True)
         self._report_changes(now)
         return self._take()
 
@@ -280,7 +291,7 @@ class McuRole:
         self._events.append(McuRestarting())
         if self._boots:
             self.soft_ver, self._boots = self._boots, ""
-            self._endpoint.send(Command.RESTART_MODULE, now=now)
+            self._news_due = now
 
     # --- reports
 
@@ -343,6 +354,8 @@ class McuRole:
                 self._acked(event, now)
             elif isinstance(event, RequestFailed):
                 self._files.failed(event.request, event.reason, now)
+                if event.request.token is _NEWS:
+                    self._news_due = now + NEWS_AGAIN
                 self._ended(event.request, now)
             elif isinstance(event, NoticeReceived):
                 self._files.noticed(event.frame, event.code)

@@ -116,13 +116,15 @@ class Pair:
         """What the MCU took for good."""
         return [event.data for machine, event in self.events if isinstance(event, FileReceived)]
 
+    def ends(self, machine: object) -> list[TransferEnded]:
+        """How it ended for one of the two."""
+        return [event for of, event in self.events if of is machine and isinstance(event, TransferEnded)]
+
     @property
-    def outcomes(self) -> list[tuple[Outcome, Outcome]]:
-        """How it ended for the module and for the MCU, each time."""
-        ends = [(machine, event) for machine, event in self.events if isinstance(event, TransferEnded)]
-        ours = [event.outcome for machine, event in ends if machine is self.module]
-        theirs = [event.outcome for machine, event in ends if machine is self.mcu]
-        return list(zip(ours, theirs, strict=True))
+    def outcomes(self) -> tuple[list[Outcome], list[Outcome]]:
+        """How it ended for the module and for the MCU."""
+        ours, theirs = self.ends(self.module), self.ends(self.mcu)
+        return [event.outcome for event in ours], [event.outcome for event in theirs]
 
     @property
     def versions(self) -> list[str]:

@@ -93,4 +93,4 @@ def test_both_together(piece_size: int) -> None:
     pair.offer(Image(bytes(range(256)) * 2))
     pair.run(60)
     assert pair.received == [bytes(range(256)) * 2]
-    assert pair.outcomes == [(Outcome.COMPLETE, Outcome.COMPLETE)]
+    assert pair.outcomes == ([Outcome.COMPLETE], [Outcome.COMPLETE])
