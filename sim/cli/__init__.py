@@ -17,6 +17,7 @@ from gizserial.cli.group import LazyGroup, debug_option, run
         "mcu": "sim.cli.mcu:mcu",
         "cloud": "sim.cli.cloud:cloud",
         "check": "sim.cli.check:check",
+        "run": "sim.cli.run:run",
         "ota": "sim.cli.ota:ota",
     },
     epilog="\b\nExample:\n  gizsim demo",

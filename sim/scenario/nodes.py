@@ -1,0 +1,129 @@
+"""YAML with places: text → nodes, and errors that say file, line and column."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from gizserial.errors import GizserialError
+from gizserial.io.files import os_sentence
+
+MAX_SIZE: Final = 1024 * 1024
+MAX_NODES: Final = 50_000
+"""Aliases can make a small file huge."""
+MAX_DEPTH: Final = 40
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in its file, counted from 1."""
+
+    source: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}"
+
+
+class ScenarioError(GizserialError, ValueError):
+    """A scenario that cannot be used: where, what is wrong, what to write.
+
+    :ivar place: Where; None when it concerns the whole file.
+    """
+
+    def __init__(self, message: str, place: Place | None = None, *, source: str = "") -> None:
+        self.place = place
+        where = str(place) if place is not None else source
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Node:
+    """A piece of YAML: a scalar, a list of nodes, or members with the places of their names."""
+
+    value: Any
+    place: Place
+
+    def fault(self, message: str) -> ScenarioError:
+        """What is wrong here."""
+        return ScenarioError(message, self.place)
+
+
+Members = dict[str, tuple[Place, Node]]
+"""What the value of a mapping's node is."""
+
+
+def read_nodes(text: bytes, source: str) -> Node:
+    """Parse YAML.
+
+    :raises ScenarioError: it is none, or too large.
+    """
+    if len(text) > MAX_SIZE:
+        raise ScenarioError(f"it is larger than {MAX_SIZE >> 20} MiB", source=source)
+    try:
+        loader = yaml.SafeLoader(text.decode("utf-8-sig"))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                raise ScenarioError("it is empty; a scenario has setup and steps", source=source)
+            return _Reader(source, loader).read(node, 0)
+        finally:
+            loader.dispose()
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"byte {error.start} is not UTF-8", source=source) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = Place(source, mark.line + 1, mark.column + 1) if mark is not None else None
+        raise ScenarioError(error.problem or "this is not YAML", place, source=source) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, ScenarioError):
+            raise
+        raise ScenarioError(f"this is not YAML: {error}", source=source) from error
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a scenario file (:raises ScenarioError: it cannot be read)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_SIZE + 1)
+    except (OSError, ValueError) as error:
+        raise ScenarioError(os_sentence(error), source=str(path)) from error
+
+
+class _Reader:
+    def __init__(self, source: str, loader: yaml.SafeLoader) -> None:
+        self._source, self._loader, self._count = source, loader, 0
+
+    def read(self, node: yaml.Node, depth: int) -> Node:
+        place = Place(self._source, node.start_mark.line + 1, node.start_mark.column + 1)
+        self._count += 1
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            raise ScenarioError("it is nested too deeply, or has too many parts", place)
+        if isinstance(node, yaml.SequenceNode):
+            return Node([self.read(item, depth + 1) for item in node.value], place)
+        if isinstance(node, yaml.MappingNode):
+            return Node(self._members(node, depth), place)
+        try:
+            value = self._loader.construct_object(node)
+        except ValueError as error:
+            raise ScenarioError(f"{node.value!r}: {error}", place) from error
+        if not isinstance(value, bool | int | float | str) and value is not None:
+            value = str(node.value)  # dates are texts here
+        return Node(value, place)
+
+    def _members(self, node: yaml.MappingNode, depth: int) -> Members:
+        members: Members = {}
+        for key, item in node.value:
+            named = self.read(key, depth + 1)
+            # YAML 1.1 takes the bare word "on" for true; here it is a name.
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name is None:
+                raise named.fault("a name stands here, not a list or mapping")
+            if name in members:
+                raise named.fault(f"{name} is given twice")
+            members[name] = named.place, self.read(item, depth + 1)
+        return members
