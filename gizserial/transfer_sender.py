@@ -19,7 +19,7 @@ from gizserial.events import (
     TransferProgress,
 )
 from gizserial.framing import Frame
-from gizserial.image import PIECES_MOST, Image, ImageError
+from gizserial.image import LINE_MOST, PIECES_MOST, Image, ImageError
 from gizserial.transfer_options import (
     ANOTHER_READY,
     HEX,
@@ -88,7 +88,7 @@ class FileSender:
             return
         self._withdraw()  # 19, if its ack got lost
         self._deadline = None
-        if self._count > PIECES_MOST or self._piece_size > PIECE_MOST:
+        if self._count > PIECES_MOST or self._largest > PIECE_MOST:
             self.stop(now, Outcome.REFUSED, self._unfit())
             return
         size = 0 if self._lines is not None else self._piece_size
@@ -118,8 +118,13 @@ class FileSender:
         self._count = len(self._lines) if self._lines is not None else self.image.count(self._piece_size)
         return ""
 
+    @property
+    def _largest(self) -> int:
+        """Bytes of the largest piece."""
+        return LINE_MOST if self._lines is not None else min(self._piece_size, self.image.size)
+
     def _unfit(self) -> str:
-        if self._piece_size > PIECE_MOST:
+        if self._largest > PIECE_MOST:
             return f"pieces of {self._piece_size} bytes do not fit into a frame, {PIECE_MOST} do"
         return f"{self._count} pieces of {self._piece_size} bytes are more than can be counted"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ INFO = schemas.DEVICE_INFO.build(
 def started_module(*, sn: int | None = None, **options: Any) -> tuple[ModuleRole, Bench]:
     """A module that knows its MCU. Its next frame has the number ``sn``."""
     module = ModuleRole(ModuleOptions(reboot_on_loss=False, **options))
-    answers = {Command.DEVICE_INFO: lambda _frame: INFO, Command.STATUS: lambda _frame: b""}
+    answers: dict[int, Callable[[Frame], bytes]] = {
+        Command.DEVICE_INFO: lambda _frame: INFO,
+        Command.STATUS: lambda _frame: b"",
+    }
     line = Bench(module, answers=answers)
     line.run_for(2)
     if sn is not None:

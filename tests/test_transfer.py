@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
-from support_transfer import IMAGE, Pair, ready_frame, started_mcu, started_module, transfers
+from support_roles import Bench
+from support_transfer import (
+    IMAGE,
+    Pair,
+    announce_frame,
+    piece_frame,
+    ready_frame,
+    started_mcu,
+    started_module,
+    transfers,
+)
 
+from gizserial.commands import Command
+from gizserial.endpoint import QueueFullError
+from gizserial.errors import EncodeError
 from gizserial.events import (
+    FileAnnounced,
     FileOffered,
     FileReady,
     FileReceived,
+    FrameSent,
+    LateStopReceived,
     Outcome,
+    PieceReceived,
+    ReportReceived,
     TransferEnded,
     TransferProgress,
 )
 from gizserial.framing import Frame
-from gizserial.image import Image
+from gizserial.image import Image, hex_image
+from gizserial.mcu import McuRole
+from gizserial.mcu_options import McuOptions
+from gizserial.module import ModuleRole
 
 V114 = (
     "FF FF 00 2B 19 20 00 00 00 00 00 C8 00 20 66 62 37 30 30 31 64 33 34 62 38 65 38 32 63 39 62 35 37 39"
@@ -94,3 +116,507 @@ def test_both_together(piece_size: int) -> None:
     pair.run(60)
     assert pair.received == [bytes(range(256)) * 2]
     assert pair.outcomes == ([Outcome.COMPLETE], [Outcome.COMPLETE])
+
+
+# --- what the sender does when it is not as it should be
+
+
+def offered(**options: Any) -> tuple[ModuleRole, Bench]:
+    """A module whose announcement was acked."""
+    module, line = started_module(**options)
+    module.offer_file(IMAGE, now=line.now)
+    line.settle()
+    line.receive(Frame(0x1A, line.take()[0].sn))
+    return module, line
+
+
+def ended(line: Bench) -> TransferEnded:
+    (event,) = line.of(TransferEnded)
+    return event
+
+
+def test_another_md5_in_1b_is_acked_and_nothing_is_sent() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128, md5="0" * 32))
+    line.run_for(10)
+    assert line.take() == [Frame(0x1C, 9)]
+
+
+def test_another_md5_in_1b_ends_as_refused() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128, md5=IMAGE.md5.upper()))
+    line.run_for(3.1)
+    assert ended(line).outcome is Outcome.REFUSED
+    assert "MD5" in ended(line).detail
+
+
+def test_after_a_1b_that_is_wrong_a_right_one_still_counts() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128, md5="0" * 32))
+    line.run_for(2)
+    line.receive(ready_frame(IMAGE, 128, sn=10))
+    assert [frame.command for frame in line.take()] == [0x1C, 0x1C, 0x1D]
+
+
+def test_hex_wanted_but_bin_held_draws_code_04() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128, flags=1))
+    assert line.take() == [Frame(0x1C, 9), Frame(0x11, 9, b"\x04")]
+    line.run_for(3.1)
+    assert ended(line).outcome is Outcome.REFUSED
+
+
+def test_a_piece_size_of_0_is_256() -> None:
+    module, line = started_module()
+    module.offer_file(Image(bytes(300)), now=line.now)
+    line.settle()
+    line.receive(Frame(0x1A, line.take()[0].sn), ready_frame(Image(bytes(300)), 0))
+    assert line.frames(0x1D)[0].payload == bytes.fromhex("00 01 00 02") + bytes(256)
+
+
+def test_a_piece_is_sent_three_times_3_s_apart_then_1f() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128))
+    start = line.now
+    line.run_for(20)
+    assert [time - start for time in line.times(0x1D)] == pytest.approx([0, 3, 6])
+    assert len({frame.encode() for frame in line.frames(0x1D)}) == 1
+    assert line.times(0x1F)[0] - start == pytest.approx(9)
+    assert ended(line).outcome is Outcome.FAILED
+
+
+def test_an_mcu_that_cannot_update_never_sends_1b() -> None:
+    module, line = offered(ota_ready_wait=60)
+    line.run_for(59)
+    assert module.sending_file
+    line.run_for(2)
+    assert ended(line).outcome is Outcome.REFUSED
+    assert not line.frames(0x1F)
+    module.offer_file(IMAGE, now=line.now)  # another one may follow
+
+
+def test_an_announcement_without_ack_is_given_up() -> None:
+    module, line = started_module()
+    module.offer_file(IMAGE, now=line.now)
+    line.run_for(5)
+    assert len(line.frames(0x19)) == 3
+    assert ended(line).outcome is Outcome.FAILED
+
+
+def test_the_receiver_stops_with_27() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128))
+    line.take()
+    line.receive(bytes.fromhex("FF FF 00 05 27 24 00 00 50"))  # V121
+    assert line.take() == [Frame(0x28, 0x24)]
+    line.run_for(10)
+    assert not line.frames(0x1D)  # the piece that was under way is not repeated
+
+
+def test_27_after_the_last_piece_is_told() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 0))
+    line.receive(Frame(0x1E, line.frames(0x1D)[0].sn), Frame(0x27, 0x24))
+    assert line.of(LateStopReceived) == [LateStopReceived(sending=True)]
+    assert ended(line).outcome is Outcome.COMPLETE
+
+
+def test_the_user_stops_with_1f() -> None:
+    module, line = offered(sn=None)
+    line.receive(ready_frame(IMAGE, 128))
+    module._endpoint._sn = 0x23
+    line.take()
+    module.stop_file(now=line.now)
+    line.settle()
+    assert [frame.encode() for frame in line.take()] == [bytes.fromhex("FF FF 00 05 1F 23 00 00 47")]  # V120
+    module.stop_file(now=line.now)  # there is nothing to stop any more
+    line.settle()
+    assert not line.sent
+
+
+def test_an_1a_that_got_lost_does_not_matter() -> None:
+    module, line = started_module()
+    module.offer_file(IMAGE, now=line.now)
+    line.settle()
+    line.receive(ready_frame(IMAGE, 128))
+    line.run_for(2)
+    assert [frame.command for frame in line.take()] == [0x19, 0x1C, 0x1D]
+
+
+def test_a_1b_that_is_repeated_late_changes_nothing() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128))
+    line.receive(Frame(0x1E, line.frames(0x1D)[0].sn))
+    line.run_for(2)
+    line.take()
+    line.receive(ready_frame(IMAGE, 128))
+    assert line.take() == [Frame(0x1C, 9)]
+
+
+@pytest.mark.parametrize(("size", "piece_size"), [(70_000, 1), (5000, 4088), (5000, 65535)])
+def test_pieces_that_cannot_be_are_refused_with_1f(size: int, piece_size: int) -> None:
+    module, line = started_module()
+    image = Image(bytes(size))
+    module.offer_file(image, now=line.now)
+    line.settle()
+    line.receive(Frame(0x1A, line.take()[0].sn), ready_frame(image, piece_size))
+    assert [frame.command for _time, frame in line.sent] == [0x1C, 0x1F]
+    assert ended(line).outcome is Outcome.REFUSED
+
+
+def test_a_large_piece_size_does_not_matter_to_a_small_file() -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 65535))
+    assert line.frames(0x1D)[0].payload == bytes.fromhex("00 01 00 01") + IMAGE.data
+
+
+def test_the_quirk_of_one_piece() -> None:
+    _module, line = offered(ota_single_piece_bug=True)
+    line.receive(ready_frame(IMAGE, 256))
+    line.run_for(30)
+    assert line.take() == [Frame(0x1C, 9)]
+    _module, line = offered(ota_single_piece_bug=True)
+    line.receive(ready_frame(IMAGE, 128))
+    assert line.frames(0x1D)  # two pieces travel
+
+
+def test_reports_and_heartbeats_go_on() -> None:
+    module, line = offered()
+    line.receive(ready_frame(IMAGE, 100))
+    line.receive(Frame(0x05, 0x44, bytes.fromhex("04 00")))
+    assert line.of(ReportReceived)[0].p0 == bytes.fromhex("04 00")
+    line.answers |= {Command.HEARTBEAT: lambda _frame: b"", Command.FILE_PIECE: lambda _frame: b""}
+    line.run_for(60)
+    assert line.frames(0x07)
+    assert ended(line).outcome is Outcome.COMPLETE
+    assert not module.sending_file
+
+
+@pytest.mark.parametrize("how", ["line", "restart"])
+def test_a_line_that_goes_down_and_a_restart_end_it(how: str) -> None:
+    _module, line = offered()
+    line.receive(ready_frame(IMAGE, 128))
+    if how == "line":
+        line.unplug()
+    else:
+        line.receive(Frame(0x29, 0x40))
+        line.run_for(1)
+    assert ended(line).outcome is Outcome.FAILED
+    line.take()
+    line.run_for(15)
+    assert not line.frames(0x1D)
+
+
+def test_offers_before_the_handshake_and_two_at_once_are_refused() -> None:
+    with pytest.raises(QueueFullError):
+        ModuleRole().offer_file(IMAGE, now=0)
+    module, line = offered()
+    with pytest.raises(QueueFullError):
+        module.offer_file(IMAGE, now=line.now)
+
+
+# --- what the receiver does when it is not as it should be
+
+
+def receiving(**options: Any) -> tuple[McuRole, Bench]:
+    """An MCU that waits for piece 1 of 2."""
+    mcu, line = started_mcu(**options)
+    line.receive(announce_frame(IMAGE))
+    line.receive(Frame(0x1C, line.frames(0x1B)[0].sn))
+    line.clear()
+    return mcu, line
+
+
+FIRST = piece_frame(1, 2, IMAGE.data[:128], sn=0x21)
+SECOND = piece_frame(2, 2, IMAGE.data[128:], sn=0x22)
+
+
+def test_an_mcu_without_update_acks_19_and_leaves_it_at_that() -> None:
+    mcu, line = started_mcu()
+    plain = Bench(McuRole(mcu.product), answers={Command.P0_FROM_MCU: lambda _frame: b""})
+    plain.run_for(1)
+    plain.take()
+    plain.receive(announce_frame(IMAGE))
+    plain.run_for(30)
+    assert plain.take() == [Frame(0x1A, 0x20)]
+    assert not line.sent
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        announce_frame(IMAGE, size=0),
+        announce_frame(IMAGE, size=256 * 1024 + 1),
+        announce_frame(IMAGE, size=0xFFFFFFFF),
+        announce_frame(IMAGE, md5="x" * 32),
+        announce_frame(IMAGE, md5="ab"),
+        Frame(0x19, 0x20),
+        Frame(0x19, 0x20, bytes.fromhex("00 00 00 C8 FF FF 61")),
+    ],
+)
+def test_announcements_that_are_not_taken(frame: Frame) -> None:
+    _mcu, line = started_mcu()
+    line.receive(frame)
+    line.run_for(30)
+    assert line.take() == [Frame(0x1A, 0x20)]
+
+
+def test_an_announcement_that_is_not_taken_says_why() -> None:
+    _mcu, line = started_mcu(ota_most=100)
+    line.receive(announce_frame(IMAGE))
+    (event,) = line.of(FileAnnounced)
+    assert event.declined == "it has 200 bytes, 100 is the most"
+
+
+def test_a_repeated_piece_is_acked_again_and_not_stored() -> None:
+    _mcu, line = receiving()
+    line.receive(FIRST)
+    line.run_for(3)  # beyond the window in which the endpoint itself answers copies
+    line.receive(FIRST)
+    assert line.take() == [Frame(0x1E, 0x21)] * 2
+    line.receive(SECOND)
+    line.run_for(0.3)  # before it would restart
+    line.receive(SECOND)
+    assert len(line.frames(0x1E)) == 2
+    assert [event.data for event in line.of(FileReceived)] == [IMAGE.data]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        SECOND,  # piece 1 is missing
+        piece_frame(0, 2, IMAGE.data[:128], sn=1),
+        piece_frame(1, 3, IMAGE.data[:128], sn=1),
+        piece_frame(1, 2, IMAGE.data[:127], sn=1),
+        piece_frame(1, 2, IMAGE.data[:129], sn=1),
+        piece_frame(1, 2, b"", sn=1),
+        piece_frame(1, 0, IMAGE.data[:128], sn=1, flags=1),
+        Frame(0x1D, 1, b"\x00\x01\x00"),
+        Frame(0x1D, 1),
+    ],
+    ids=["order", "zero", "count", "short", "long", "empty", "hex", "cut", "none"],
+)
+def test_anything_unexpected_is_answered_with_27(frame: Frame) -> None:
+    _mcu, line = receiving()
+    line.receive(frame)
+    assert [sent.command for _time, sent in line.sent] == [0x27]
+    assert ended(line).outcome is Outcome.FAILED
+    assert not line.of(FileReceived)
+
+
+def test_anything_unexpected_ends_it() -> None:
+    _mcu, line = receiving()
+    line.receive(FIRST)
+    line.receive(piece_frame(3, 2, b"x", sn=0x23))
+    assert ended(line).outcome is Outcome.FAILED
+
+
+def test_a_piece_of_no_file_is_not_acked_but_stopped() -> None:
+    _mcu, line = started_mcu()
+    line.receive(FIRST)
+    assert [frame.command for frame in line.take()] == [0x27]
+
+
+def test_a_wrong_md5_is_kept_out() -> None:
+    _mcu, line = started_mcu()
+    line.receive(announce_frame(IMAGE, md5="0" * 32))
+    line.receive(Frame(0x1C, line.frames(0x1B)[0].sn), FIRST, SECOND)
+    assert ended(line).outcome is Outcome.FAILED
+    assert "MD5" in ended(line).detail
+    assert not line.of(FileReceived)
+    assert line.frames(0x27)
+
+
+def test_15_s_of_silence_are_answered_with_27() -> None:
+    _mcu, line = receiving()
+    line.receive(FIRST)
+    start = line.now
+    line.run_for(20)
+    assert line.times(0x27)[0] - start == pytest.approx(15)
+
+
+def test_the_sender_stops_with_1f() -> None:
+    _mcu, line = receiving()
+    line.receive(FIRST)
+    line.take()
+    line.receive(bytes.fromhex("FF FF 00 05 1F 23 00 00 47"))  # V120
+    assert line.take() == [Frame(0x20, 0x23)]
+    line.receive(SECOND)
+    assert [frame.command for frame in line.take()] == [0x27]
+
+
+def test_the_ack_follows_the_storing() -> None:
+    _mcu, line = receiving(ota_store_ms=2500)
+    line.receive(FIRST)
+    line.run_for(2.4)
+    assert not line.frames(0x1E)
+    assert not line.of(PieceReceived)
+    line.run_for(0.2)
+    assert line.frames(0x1E) == [Frame(0x1E, 0x21)]
+    assert line.of(PieceReceived) == [PieceReceived(1, 2, 0, IMAGE.data[:128])]
+
+
+def test_a_copy_that_comes_while_it_is_stored_is_no_other_piece() -> None:
+    _mcu, line = receiving(ota_store_ms=3500)
+    line.receive(FIRST)
+    line.run_for(3)
+    line.receive(FIRST)
+    line.run_for(1)
+    assert set(line.take()) == {Frame(0x1E, 0x21)}
+    line.receive(SECOND)
+    line.run_for(4)
+    assert [frame.command for frame in line.take()] == [0x1E]
+
+
+def test_flash_is_erased_between_1a_and_1b() -> None:
+    _mcu, line = started_mcu(ota_erase_ms=4000)
+    line.receive(announce_frame(IMAGE))
+    line.run_for(3.9)
+    assert line.take() == [Frame(0x1A, 0x20)]
+    line.run_for(0.2)
+    assert [frame.command for frame in line.take()] == [0x1B]
+
+
+def test_a_new_announcement_begins_anew() -> None:
+    _mcu, line = receiving()
+    line.receive(FIRST)
+    line.run_for(2)
+    line.take()
+    line.receive(announce_frame(IMAGE, sn=0x30))
+    assert [frame.command for frame in line.take()] == [0x1A, 0x1B]
+    line.receive(FIRST, SECOND)
+    assert [event.data for event in line.of(FileReceived)] == [IMAGE.data]
+
+
+def test_1b_without_ack_is_given_up() -> None:
+    _mcu, line = started_mcu()
+    line.receive(announce_frame(IMAGE))
+    line.run_for(5)
+    assert len(line.frames(0x1B)) == 3
+    assert ended(line).outcome is Outcome.FAILED
+
+
+def test_hex_wanted_but_bin_there() -> None:
+    pair = Pair(mcu=McuOptions(ota_hex=True))
+    pair.offer(IMAGE)
+    pair.run(60)
+    assert [outcome for outcomes in pair.outcomes for outcome in outcomes] == [
+        Outcome.REFUSED,
+        Outcome.FAILED,
+    ]
+
+
+# --- HEX
+
+
+def test_hex_lines_travel_one_by_one() -> None:
+    image = hex_image(b":0400000001020304F2\n:00000001FF\n")
+    module, line = started_module()
+    module.offer_file(image, now=line.now)
+    line.answers[Command.FILE_PIECE] = lambda _frame: b""
+    line.settle()
+    line.receive(Frame(0x1A, line.take()[0].sn), ready_frame(image, 128, flags=1))
+    first, last = line.frames(0x1D)
+    assert (first.flags, first.payload) == (0x0001, b"\x00\x01\x00\x00:0400000001020304F2\r\n")
+    assert (last.flags, last.payload) == (0x0003, b"\x00\x02\x00\x00:00000001FF\r\n")
+
+
+def test_hex_from_end_to_end() -> None:
+    image = hex_image(b":0400000001020304F2\n" * 40 + b":00000001FF\n")
+    pair = Pair(mcu=McuOptions(ota_hex=True))
+    pair.offer(image)
+    pair.run(30)
+    assert pair.received == [image.data]
+
+
+def test_a_hex_file_goes_as_bin_to_who_wants_bin() -> None:
+    image = hex_image(b":0400000001020304F2\n:00000001FF\n")
+    pair = Pair(piece_size=7)
+    pair.offer(image)
+    pair.run(30)
+    assert pair.received == [image.data]
+
+
+# --- the other direction
+
+
+def test_the_module_takes_a_file_of_the_mcu() -> None:
+    module, line = started_module(sn=0x50)
+    line.receive(announce_frame(IMAGE))
+    assert line.take() == [Frame(0x1A, 0x20), Frame(0x1B, 0x50)]  # 1B without a body
+    line.receive(Frame(0x1C, 0x50), FIRST, SECOND)
+    assert line.frames(0x1E) == [Frame(0x1E, 0x21), Frame(0x1E, 0x22)]
+    assert line.of(FileReceived) == [FileReceived(IMAGE.data, IMAGE.md5, False)]
+    assert not module.sending_file
+
+
+def test_the_module_drops_an_upload_after_15_s_of_silence() -> None:
+    _module, line = started_module()
+    line.receive(announce_frame(IMAGE))
+    line.receive(Frame(0x1C, line.frames(0x1B)[0].sn), FIRST)
+    start = line.now
+    line.run_for(20)
+    assert line.times(0x27)[0] - start == pytest.approx(15)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 5000])
+def test_upload_from_end_to_end(size: int) -> None:
+    pair = Pair()
+    data = bytes(number % 251 for number in range(size))
+    pair.mcu.send_file(Image(data), now=pair.simulation.now)
+    pair.run(60)
+    assert pair.received == [data]
+
+
+def test_a_file_in_each_direction_at_once() -> None:
+    pair = Pair()
+    pair.mcu.send_file(Image(b"up" * 900), now=pair.simulation.now)
+    pair.offer(Image(b"down" * 900))
+    pair.run(30)
+    assert sorted(pair.received) == [b"down" * 900, b"up" * 900]
+
+
+# --- after the update
+
+
+def test_the_module_reads_the_new_version() -> None:
+    pair = Pair()
+    pair.offer(IMAGE)
+    pair.run(10)
+    assert pair.versions == ["00000001", "00000002"]
+    frames = [
+        event.frame.command for of, event in pair.events if of is pair.mcu and isinstance(event, FrameSent)
+    ]
+    assert frames[frames.index(0x29) :][:2] == [0x29, 0x02]
+
+
+def test_29_is_repeated_until_it_is_acked() -> None:
+    mcu, line = started_mcu()
+    mcu.boot("00000002", now=line.now)
+    line.run_for(30)
+    assert len(line.frames(0x29)) > 3
+    line.answers[Command.RESTART_MODULE] = lambda _frame: b""
+    line.run_for(10)
+    line.clear()
+    line.run_for(60)
+    assert not line.frames(0x29)
+
+
+def test_a_version_that_does_not_fit_is_refused_at_once() -> None:
+    mcu, line = started_mcu()
+    with pytest.raises(EncodeError):
+        mcu.boot("123456789", now=line.now)
+
+
+def test_an_mcu_that_restarts_in_the_middle_keeps_what_it_has() -> None:
+    pair = Pair(mcu=McuOptions(ota_store_ms=50))
+    pair.offer(Image(bytes(5000)))
+    pair.run(1)
+    pair.module.restart_mcu(now=pair.simulation.now)
+    pair.run(60)
+    assert pair.received == []
+    assert pair.ends(pair.module)[0].outcome is Outcome.STOPPED_BY_PEER  # 27 for a piece of no file
+    assert pair.mcu.soft_ver == "00000001"
+    pair.offer(IMAGE)
+    pair.run(30)
+    assert pair.received == [IMAGE.data]
