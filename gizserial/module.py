@@ -93,6 +93,8 @@ class ModuleRole(ModuleNetwork):
         self.mac = mac
         self.ip = ""
         """Its address in the router's network, dotted; empty without one."""
+        self.soft_ver = self.options.soft_ver
+        """Version of its own software: that of the options until it gets new firmware."""
         self.phase = Phase.OFF
         self._endpoint = Endpoint(Role.MODULE, self.options.endpoint())
         self._files = FileTransfers(self._endpoint, self.options.files(), tell=self.tell)

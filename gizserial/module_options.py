@@ -68,6 +68,8 @@ class ModuleOptions:
     """SoftAP provisioning lasts so long."""
     test_s: float = 180.0
     """A production test lasts so long at the most (§4.10)."""
+    ota_drops_reports: bool = False
+    """Ack reports and drop them while a firmware file is downloaded (GAgent 04020006)."""
     ota_single_piece_bug: bool = False
     """Never send a file that fits into one piece (GAgent 04020006)."""
     ota_piece_wait: float = 3.0

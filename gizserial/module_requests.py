@@ -105,7 +105,7 @@ class ModuleRequests:
             "type": WIFI,
             "protocol_ver": SERIAL_PROTOCOL,
             "hard_ver": options.hard_ver,
-            "soft_ver": options.soft_ver,
+            "soft_ver": self._module.soft_ver,
             "mac": self._module.mac,
             "ip": self._module.ip,
             "dev_attr": attributes,

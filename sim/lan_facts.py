@@ -28,7 +28,7 @@ def lan_facts(role: ModuleRole, identity: Identity, server: Server | None, netwo
         server=f"{server.host}:{server.port}" if server is not None else "",
         cloud_firmware=identity.soft_version,
         wifi_hard_ver=role.options.hard_ver,
-        wifi_soft_ver=role.options.soft_ver,
+        wifi_soft_ver=role.soft_ver,
         mcu_hard_ver=info.hard_ver if info is not None else "",
         mcu_soft_ver=info.soft_ver if info is not None else "",
         p0_ver=info.p0_ver if info is not None else "",

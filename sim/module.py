@@ -49,7 +49,6 @@ from gizserial.m2m.effects import (
     CloudConnected,
     CloudLost,
     Effect,
-    FirmwareOffer,
     IdentityChanged,
     LoginRefused,
     P0Received,
@@ -67,6 +66,7 @@ from gizserial.product import Product
 from sim.lan import LanAddress, LanSide
 from sim.lan_facts import lan_facts
 from sim.lifetime import first_to_end
+from sim.module_firmware import FirmwareSide
 from sim.network import Network, Surroundings
 from sim.show import Show
 from sim.state import StateFile
@@ -131,6 +131,7 @@ class ModuleSimulator:
             done=self.driver.wake,
             router_changed=self._router_changed,
         )
+        self._firmware = FirmwareSide(self.role, say=self._say)
         self._state = StateFile(state_dir, mac, told=self._say) if state_dir is not None else None
         self.session: CloudSession | None = None
         self._told_did = ""
@@ -237,7 +238,9 @@ class ModuleSimulator:
         if self.show.line_event(event, now):
             return
         if isinstance(event, ReportReceived):
-            if self.session is not None:
+            if self.session is not None and self.session.downloading and self.role.options.ota_drops_reports:
+                self._say("a report was dropped: firmware is downloaded")
+            elif self.session is not None:
                 self.session.publish_report(event.p0, now)
             if self.lan is not None:
                 self.lan.server.report(event.p0)
@@ -277,7 +280,7 @@ class ModuleSimulator:
             if self.lan is not None:
                 self.lan.announcer.configured()
             self.around.join()
-        else:
+        elif not self._firmware.event(event):
             self._told(event)
         if self.lan is not None:
             self.lan.pump()
@@ -372,10 +375,10 @@ class ModuleSimulator:
                 self._say(f"the cloud refused {effect.purpose.value}: {effect.code} {effect.message}")
         elif isinstance(effect, LoginRefused):
             self._say(f"the cloud refused the login (CONNACK {effect.code})")
-        elif isinstance(effect, FirmwareOffer):
-            self._say(f"the cloud offers firmware {effect.soft_version}")
         elif isinstance(effect, Trace):
             self._say(effect.text)
+        elif self.session is not None:
+            self._firmware.effect(effect, self.session, now)
         self.driver.wake()
 
     def _relay(self, request: P0Received, now: float) -> None:

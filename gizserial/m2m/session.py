@@ -18,18 +18,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-from gizserial.errors import ValueOutOfRange
-from gizserial.m2m import firmware as files
 from gizserial.m2m import frames, http, topics
 from gizserial.m2m.app_requests import QUEUE_DEPTH, AppRequests
+from gizserial.m2m.downloads import Downloads, Wanted
 from gizserial.m2m.effects import (
     AppCount,
     ClockSet,
     Effect,
     FirmwareCheck,
-    FirmwareFailed,
-    FirmwareFetched,
-    FirmwareOffer,
     IdentityChanged,
     LoginRefused,
     P0Received,
@@ -87,14 +83,15 @@ class CloudSession:
         product_secret: str | None = None,
         generation: Literal["auto", "g1", "g2"] = "auto",
         when_refused: Literal["auto", "retry", "register"] = "auto",
-        download: Literal["newer", "other", "never"] = "newer",
+        download: Wanted = "newer",
         keep_alive: int = 120,
     ) -> None:
         self._out: list[Effect] = []
         self._identity, self._entropy = identity, entropy
         self._requests = Requests(server, wanted=generation, module=module, mcu=mcu)
-        self._when_refused, self._download = when_refused, download
+        self._when_refused = when_refused
         self._jobs = HttpJobs()
+        self._downloads = Downloads(self._out, self._jobs, download)
         self._link = MqttLink(self._out, self._link_failed, keep_alive=keep_alive)
         self._in_flight: HttpRequest | None = None
         self._started = self._router = False
@@ -125,6 +122,11 @@ class CloudSession:
     def app_count(self) -> int:
         """How many apps the cloud says are connected."""
         return self._apps
+
+    @property
+    def downloading(self) -> bool:
+        """A firmware file is on its way."""
+        return self._downloads.running
 
     @property
     def phase(self) -> str:
@@ -221,7 +223,8 @@ class CloudSession:
         if job is None or (request is not None and request is not self._in_flight):
             return
         if job.purpose is Purpose.DOWNLOAD:
-            self._downloaded(job, status, headers, body, now)
+            self._downloads.answered(job, status, headers, body)
+            self._pump(now)
             return
         handler = {
             Purpose.REGISTER: self._registered,
@@ -247,8 +250,7 @@ class CloudSession:
         if job is None or (request is not None and request is not self._in_flight):
             return
         if job.purpose is Purpose.DOWNLOAD:
-            self._jobs.give_up()
-            self._download_failed(job, reason)
+            self._downloads.failed(job, reason)
             self._pump(now)
         else:
             self._trace(f"{job.purpose.value} failed: {reason}")
@@ -287,9 +289,7 @@ class CloudSession:
             return
         self._link.handle_timeout(now)
         self._after_link(now)
-        late = self._jobs.expired(now)
-        if late is not None:
-            self._download_failed(late, f"the file did not come within {files.DOWNLOAD_TIME:g} s")
+        self._downloads.handle_timeout(now)
         again = self._jobs.repeat(now, may_provision=bool(self._identity.did))
         if again is not None:
             self._just_registered = False
@@ -339,6 +339,10 @@ class CloudSession:
         """The MCU was silent, or a LAN client got the answer: nothing is published (§8.1, R12)."""
         if request is self._app_requests.current:
             self._next_request(now)
+
+    def module_updated(self, versions: Versions) -> None:
+        """The module has new firmware of its own: the next checks say so."""
+        self._requests.module = versions
 
     def query_firmware(self, now: float) -> None:
         """The MCU asked for its newest firmware (serial 0x23 action 1): an offer or a rejection follows."""
@@ -480,35 +484,7 @@ class CloudSession:
             return
         if job.kind == MODULE_FIRMWARE:
             self._change(self._identity.with_soft_version(offer.soft_version))
-        newer = self._requests.versions(job.kind).soft < offer.soft_version
-        self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer))
-        other = self._requests.versions(job.kind).soft != offer.soft_version
-        wanted = {"newer": newer, "other": other, "never": False}[self._download]
-        if job.purpose is Purpose.OTA_CHECK and wanted:
-            try:
-                files.download(offer, job.kind)
-            except ValueOutOfRange as error:
-                self._out.append(FirmwareFailed(job.kind, offer.soft_version, str(error)))
-            else:
-                self._trace(f"firmware {offer.soft_version} is downloaded from {offer.url}")
-                self._jobs.add(Job(Purpose.DOWNLOAD, job.kind, offer), first=True)
-
-    def _downloaded(self, job: Job, status: int, headers: Mapping[str, str], body: bytes, now: float) -> None:
-        if job.offer is None:
-            return
-        self._jobs.done()
-        found = files.parse_firmware(job.offer, job.kind, status, headers, body)
-        if isinstance(found, files.Firmware):
-            self._reboot_due = now + REBOOT_AFTER
-            self._trace(f"firmware {found.soft_version}: {len(body)} bytes came, their MD5 is right")
-            self._out.append(FirmwareFetched(found))
-        else:
-            self._download_failed(job, found)
-        self._pump(now)
-
-    def _download_failed(self, job: Job, reason: str) -> None:
-        version = job.offer.soft_version if job.offer is not None else ""
-        self._out.append(FirmwareFailed(job.kind, version, reason))
+        self._downloads.offered(offer, job, self._requests.versions(job.kind).soft)
 
     def _unregistered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (as above)
         self._unregister_due = False

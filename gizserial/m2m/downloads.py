@@ -1,0 +1,73 @@
+"""What a module does with an offer of firmware: fetch it once, check it, hand it on (device-cloud.md §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from gizserial.errors import ValueOutOfRange
+from gizserial.m2m.effects import Effect, FirmwareFailed, FirmwareFetched, FirmwareOffer, Trace
+from gizserial.m2m.firmware import DOWNLOAD_TIME, Firmware, download, parse_firmware
+from gizserial.m2m.http import Offer, Purpose
+from gizserial.m2m.http_jobs import HttpJobs, Job
+
+Wanted = Literal["newer", "other", "never"]
+"""Which firmware is fetched: what is newer as [V4] compares (``strcmp``), any other than what runs, none."""
+
+
+class Downloads:
+    """Makes jobs of offers and effects of their answers.
+
+    :param out: Takes the effects.
+    """
+
+    def __init__(self, out: list[Effect], jobs: HttpJobs, wanted: Wanted) -> None:
+        self._out, self._jobs, self._wanted = out, jobs, wanted
+
+    @property
+    def running(self) -> bool:
+        """A file is on its way."""
+        return self._jobs.current is not None and self._jobs.current.purpose is Purpose.DOWNLOAD
+
+    def offered(self, offer: Offer, job: Job, present: str) -> None:
+        """The cloud has firmware; what the MCU only asked about is not fetched.
+
+        :param present: The version that runs.
+        """
+        newer = present < offer.soft_version
+        self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer))
+        wanted: Final = {"newer": newer, "other": present != offer.soft_version, "never": False}[self._wanted]
+        if job.purpose is Purpose.OTA_CHECK and wanted:
+            self.start(offer, job.kind)
+
+    def start(self, offer: Offer, kind: int) -> None:
+        """Fetch a file before anything else is asked."""
+        try:
+            download(offer, kind)
+        except ValueOutOfRange as error:
+            self._out.append(FirmwareFailed(kind, offer.soft_version, str(error)))
+            return
+        self._out.append(Trace(f"firmware {offer.soft_version} is downloaded from {offer.url}"))
+        self._jobs.add(Job(Purpose.DOWNLOAD, kind, offer), first=True)
+
+    def answered(self, job: Job, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """The file, or something else, has come."""
+        self._jobs.done()
+        found = "" if job.offer is None else parse_firmware(job.offer, job.kind, status, headers, body)
+        if isinstance(found, Firmware):
+            self._out.append(Trace(f"firmware {found.soft_version}: {len(body)} bytes, their MD5 is right"))
+            self._out.append(FirmwareFetched(found))
+        else:
+            self.failed(job, found)
+
+    def failed(self, job: Job, reason: str) -> None:
+        """It will not be tried again before the next check."""
+        self._jobs.give_up()
+        version = job.offer.soft_version if job.offer is not None else ""
+        self._out.append(FirmwareFailed(job.kind, version, reason))
+
+    def handle_timeout(self, now: float) -> None:
+        """Give up what takes too long."""
+        late = self._jobs.expired(now)
+        if late is not None:
+            self.failed(late, f"the file did not come within {DOWNLOAD_TIME:g} s")

@@ -1,0 +1,176 @@
+"""Firmware all the way: admin call, 0211, check, download, serial transfer, new version, next check."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from support_apps import LAMP, app_cloud, product_of
+from support_cloud_mqtt import until
+
+from gizserial.io.memory_transport import MemoryTransport
+from gizserial.mcu_options import McuOptions
+from gizserial.module_options import ModuleOptions
+from sim.cloud.app import EmbeddedCloud
+from sim.local_cloud import server_of
+from sim.mcu import McuSimulator, mcu_show
+from sim.module import ModuleSimulator, module_show
+
+IMAGE = b"GIZVER=00000002\x00" + bytes(range(256)) * 3
+MAC = "00163E002CAC"
+FAR = 10.0
+
+
+class Bench:
+    """A cloud, a module and an MCU that takes firmware; every line that they print."""
+
+    def __init__(
+        self,
+        cloud: EmbeddedCloud,
+        admin: httpx.AsyncClient,
+        module_options: ModuleOptions,
+        mcu_options: McuOptions,
+    ) -> None:
+        self.cloud, self.admin, self.lines = cloud, admin, list[str]()
+        product = product_of(cloud)
+        near, far = MemoryTransport.pair()
+        shows = (
+            module_show(product, as_json=False, quiet=False),
+            mcu_show(product, as_json=False, quiet=False),
+        )
+        for show in shows:
+            show.write = self.lines.append
+        self.module = ModuleSimulator(
+            near, shows[0], mac=MAC, product=product, server=server_of(cloud), options=module_options
+        )
+        self.mcu = McuSimulator(far, shows[1], product, options=mcu_options)
+
+    @property
+    def did(self) -> str:
+        device = self.cloud.store.by_mac(product_of(self.cloud).product_key, MAC)
+        return device.did if device is not None else ""
+
+    def versions(self) -> tuple[str, str]:
+        """Of module and MCU, as the cloud knows them."""
+        device = self.cloud.store.device(self.did)
+        assert device is not None
+        both = device.module_versions, device.mcu_versions
+        return tuple(versions.soft if versions is not None else "" for versions in both)  # type: ignore[return-value]
+
+    async def on_line(self) -> None:
+        await until(lambda: self.cloud.hub.is_online(self.did) and all(self.versions()), FAR)
+
+    async def push(self, data: bytes = IMAGE, **query: Any) -> None:
+        query = {"product_key": product_of(self.cloud).product_key, "soft_version": "00000002", **query}
+        image = await self.admin.post("/firmware", params=query, content=data)
+        assert image.status_code == 201, image.text
+        answer = await self.admin.post(f"/firmware/{image.json()['id']}/push", json={"dids": [self.did]})
+        assert [row["state"] for row in answer.json()] == ["told"]
+
+    async def state(self) -> Any:
+        (row,) = (await self.admin.get("/firmware_pushes")).json()
+        return row
+
+    async def said(self, text: str, times: int = 1) -> str:
+        await until(lambda: sum(text in line for line in self.lines) >= times, FAR)
+        return next(line for line in self.lines if text in line)
+
+
+@contextlib.asynccontextmanager
+async def bench(*, mcu: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Bench]:
+    async with (
+        app_cloud(LAMP) as cloud,
+        httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}/admin") as admin,
+    ):
+        made = Bench(
+            cloud,
+            admin,
+            ModuleOptions(**options),
+            McuOptions(ota=True, soft_ver="00000001", **(mcu or {})),
+        )
+        tasks = [asyncio.create_task(made.module.run()), asyncio.create_task(made.mcu.run())]
+        try:
+            await made.on_line()
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_firmware_reaches_the_mcu_and_its_version_the_cloud() -> None:
+    async with bench() as running:
+        assert running.versions()[1] == "00000001"
+        await running.push()
+        await running.said("firmware 00000002 is announced to the MCU")
+        await running.said("the MCU has firmware 00000002")
+        await until(lambda: running.versions()[1] == "00000002", FAR)
+        assert running.mcu.bootloader is not None
+        assert running.mcu.bootloader.flash.firmware == IMAGE
+        row = await running.state()
+        assert (row["state"], row["reported_version"], row["offers"], row["downloads"]) == (
+            "done",
+            "00000002",
+            1,
+            1,
+        )
+
+
+async def test_hex_firmware_is_told_as_hex() -> None:
+    record = b":10000000" + (b"GIZVER=00000002" + b"\x00").hex().upper().encode()
+    total = sum(bytes.fromhex(record[1:].decode())) & 0xFF
+    line = record + b"%02X\r\n" % (-total & 0xFF)
+    data = line + b":00000001FF\r\n"
+    async with bench(mcu={"ota_hex": True}) as running:
+        await running.push(data, name="board.hex", small=True)
+        await running.said("the MCU wants the firmware: 2 lines of HEX")
+        await until(lambda: running.versions()[1] == "00000002", FAR)
+        assert running.mcu.bootloader is not None
+        assert running.mcu.bootloader.flash.firmware == data
+
+
+async def test_a_wrong_md5_stays_in_the_module() -> None:
+    async with bench() as running:
+        await running.admin.post("/faults/firmware", json={"kind": "md5"})
+        await running.push()
+        told = await running.said("MCU firmware 00000002 cannot be had")
+        assert hashlib.md5(IMAGE, usedforsecurity=False).hexdigest() in told
+        assert not any("is announced" in line for line in running.lines)
+        assert (await running.state())["state"] == "downloaded"
+        # The next push tries again.
+        (image,) = (await running.admin.get("/firmware")).json()
+        await running.admin.post(f"/firmware/{image['id']}/push", json={})
+        await until(lambda: running.versions()[1] == "00000002", FAR)
+
+
+async def test_a_download_that_breaks_off_changes_nothing() -> None:
+    async with bench() as running:
+        await running.admin.post("/faults/firmware", json={"kind": "cut"})
+        await running.push()
+        await running.said("MCU firmware 00000002 cannot be had")
+        assert not any("is announced" in line for line in running.lines)
+        assert (await running.state())["state"] == "offered"
+        assert running.cloud.hub.is_online(running.did)
+
+
+async def test_an_older_version_is_offered_and_not_fetched() -> None:
+    async with bench() as running:
+        await running.push(soft_version="00000000")
+        await running.said("offers MCU firmware 00000000, which does not sort after the present version")
+        await until(lambda: running.cloud.side.firmwares.push_of(running.did, 2) is not None, FAR)
+        row = await running.state()
+        assert (row["state"], row["downloads"]) == ("offered", 0)
+
+
+async def test_the_module_itself_gets_firmware() -> None:
+    async with bench(soft_ver="04020035") as running:
+        assert running.versions()[0] == "04020035"
+        await running.push(type=1, soft_version="04020036")
+        await running.said("new module firmware 04020036")
+        await until(lambda: running.versions()[0] == "04020036", FAR)
+        assert (await running.state())["state"] == "done"
+        assert running.module.role.soft_ver == "04020036"
