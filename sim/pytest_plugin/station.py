@@ -217,6 +217,14 @@ class Station:
         """Let time pass."""
         self.stage.wait(seconds)
 
+    def write(self, data: bytes) -> None:
+        """Put any bytes on the line: noise, half a frame, a damaged one."""
+
+        async def work() -> None:
+            self.driver.transport.write(data)
+
+        self.do(work())
+
     def forget(self) -> None:
         """What has arrived so far does not count any more."""
 
