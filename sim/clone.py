@@ -6,7 +6,7 @@ import bisect
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from gizserial.capture.record import Record
@@ -66,6 +66,10 @@ class McuClone:
     values: dict[str, object] = dataclasses.field(default_factory=dict)
     moves: list[Move] = dataclasses.field(default_factory=list)
     findings: list[Finding] = dataclasses.field(default_factory=list)
+
+    def moves_beside(self, names: Container[str]) -> list[Move]:
+        """The moves of all points but these, which the user has set."""
+        return [move for move in self.moves if move.point.name not in names]
 
 
 @dataclasses.dataclass(slots=True)

@@ -97,11 +97,9 @@ def collect(records: Iterable[Record], product: Product, names: Sequence[str] = 
     gaps: list[tuple[float, float]] = []
     first = last = None
     timed = True
-    for count, described in enumerate(describe_records(records, Codec(product))):
+    for count, described in enumerate(describe_records(_watched(records, gaps), Codec(product))):
         timed = timed and described.t is not None
         t = float(count) if described.t is None else described.t
-        if last is not None and timed and t - last > GAP:
-            gaps.append((last, t))
         first, last = t if first is None else first, max(t, last or t)
         message = described.message
         if not isinstance(described.item, Frame) or message is None or message.error is not None:
@@ -119,6 +117,17 @@ def collect(records: Iterable[Record], product: Product, names: Sequence[str] = 
         if not curve.samples and not curve.asked:
             raise NothingToPlotError(f"{name} is never said in the capture")
     return Plot(found, bad, gaps, first, last, timed)
+
+
+def _watched(records: Iterable[Record], gaps: list[tuple[float, float]]) -> Iterator[Record]:
+    """The records, while their silences are noted."""
+    last: float | None = None
+    for record in records:
+        if record.t is not None:
+            if last is not None and record.t - last > GAP:
+                gaps.append((last, record.t))
+            last = record.t
+        yield record
 
 
 def _plottable(point: DataPoint) -> bool:

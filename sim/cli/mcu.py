@@ -11,6 +11,7 @@ import click
 
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
+from sim.cli.cloning import capture_option, cloned_mcu
 from sim.cli.options import fault_options, live_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     metavar="FILE",
     help="Keep the firmware here, as flash does without power; implies --ota.",
 )
+@capture_option("MCU", "versions, values, how it reports and repeats")
 @fault_options
 @quirk_options(_options)
 @live_options
@@ -108,6 +110,7 @@ def mcu(
     ota_hex: bool,
     ota_version: str | None,
     flash: Path | None,
+    recorded: str | None,
     faults: tuple[str, ...],
     quirks: tuple[str, ...],
     as_json: bool,
@@ -135,7 +138,8 @@ def mcu(
     plain = _options()(
         byte_time=byte_time(port, baud, pace=pace), ota=wants_ota, ota_piece_size=piece_size, ota_hex=ota_hex
     )
-    options = with_quirks(plain, quirks)
+    cloned = cloned_mcu(recorded, product, plain, quiet=quiet)
+    options = with_quirks(cloned.options, quirks)
     transport = with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MCU)
     random = Random(seed)  # noqa: S311 - values that move, no secrets
     show = mcu_show(product, as_json=as_json, quiet=quiet)
@@ -144,8 +148,11 @@ def mcu(
         show,
         product,
         options=options,
-        values=assignments(values),
-        moves=[parse_move(word, product, random) for word in moves],
+        values=cloned.values | assignments(values),
+        moves=[
+            *cloned.moves_beside(assignments(values)),
+            *(parse_move(word, product, random) for word in moves),
+        ],
         defects=defects,
         flash=Flash(options.ota_most, flash) if flash is not None else None,
         ota_version=ota_version,

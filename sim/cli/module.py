@@ -10,6 +10,7 @@ import click
 
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
+from sim.cli.cloning import capture_option, cloned_module
 from sim.cli.options import fault_options, live_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _options() -> type[ModuleOptions]:
     help="Spoil the connections to the cloud: cut@30s, refuse@5s..20s, slow:200ms..500ms; @http or @mqtt: "
     "of one service only.",
 )
+@capture_option("module", "versions, MAC, heartbeat, how it repeats")
 @fault_options
 @quirk_options(_options)
 @live_options
@@ -112,6 +114,7 @@ def module(
     seed: int | None,
     cloud_faults: tuple[str, ...],
     faults: tuple[str, ...],
+    recorded: str | None,
     quirks: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -139,7 +142,9 @@ def module(
     server = _server(cloud)
     if data is not None and cloud != "local":
         raise click.UsageError("--data belongs to --cloud local")
-    options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
+    plain = _options()(byte_time=byte_time(port, baud, pace=pace))
+    cloned = cloned_module(recorded, plain, quiet=quiet)
+    options = with_quirks(cloned.options, quirks)
     address = None if lan is None else LanAddress.parse(lan)
     if lan_quirks and address is None:
         raise click.UsageError("--lan-quirk belongs to --lan")
@@ -149,7 +154,7 @@ def module(
         raise click.UsageError("--cloud-fault needs a cloud")
     spoiled_cloud = CloudFaults(cloud_faults, seed=seed or 0)
     show = module_show(product, as_json=as_json, quiet=quiet)
-    chosen = choose_mac(mac, state_dir)
+    chosen = choose_mac(mac or cloned.mac, state_dir)
 
     async def main() -> int:
         async with contextlib.AsyncExitStack() as stack:
