@@ -103,7 +103,7 @@ def test_between_a_simulated_mcu_and_a_simulated_module(tmp_path: Path) -> None:
         terminal.keys("Home", "Enter")
         terminal.until(lambda screen: "00000000  ff ff" in screen)
         terminal.keys("3")
-        terminal.until(lambda screen: "ack ms" in screen)
+        terminal.until(lambda screen: "bad frames: none" in screen)
         terminal.keys("q")
         terminal.until(lambda screen: "STATUS 0" in screen)
     with open_capture(str(saved)) as capture:

@@ -133,8 +133,7 @@ def _watch_file(
     with open_capture(path) as capture, recording or contextlib.nullcontext():
         records = capture.records()
         if not lines:
-            app = _app(machine, FileSource(Path(path).name, records), recording)
-            return app.run() or FINE
+            return asyncio.run(_show(_app(machine, FileSource(Path(path).name, records), recording)))
         printer = Printer(machine, recording, as_json=as_json, tell=_tell)
         for record in records:
             printer.take(record)
@@ -161,17 +160,14 @@ async def _watch_ports(
     directions: Sequence[Direction | None] = both if len(ports) == 2 else (None,)
     opened = [Line(open_port(port, baud=baud), who) for port, who in zip(ports, directions, strict=True)]
     async with Watch(opened, between=between) as watch, _opened(recording):
-        loop = asyncio.get_running_loop()
         if not lines:
-            view = _app(machine, PortSource(watch), recording)
-            with _on_terminate(loop, lambda: view.exit(_TERMINATED)):
-                return await view.run_async() or FINE
+            return await _show(_app(machine, PortSource(watch), recording))
         for line in opened:
             if line.port.other_end is not None:
                 _tell(f"{line.port.name}: the other end is {line.port.other_end}")
         printer = Printer(machine, recording, as_json=as_json, tell=_tell)
         stop = asyncio.Event()
-        with _on_terminate(loop, stop.set):
+        with _on_terminate(stop.set):
             while not stop.is_set():
                 await _next(watch, machine, printer)
         return _TERMINATED
@@ -199,9 +195,17 @@ def _app(machine: Monitor, source: Source, recording: Recording | None) -> Monit
     return MonitorApp(machine, source, recording=recording)
 
 
+async def _show(view: MonitorApp) -> int:
+    """Run the panes; gives the exit status, not 0 when they broke down."""
+    with _on_terminate(lambda: view.exit(_TERMINATED)):
+        status = await view.run_async()
+    return status if status is not None else view.return_code or FINE
+
+
 @contextlib.contextmanager
-def _on_terminate(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Iterator[None]:
+def _on_terminate(call: Callable[[], object]) -> Iterator[None]:
     """Let SIGTERM end it in order, where the system has it."""
+    loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGTERM, call)
     except (NotImplementedError, RuntimeError):

@@ -395,14 +395,14 @@ class CountersPane(Lines):
         name, sender, number, few, took = self._widths(width)
         return (
             f"{'frame':{name}} {'from':{sender}} {'good':>{number}} {'bad':>{few}} "
-            f"{'again':>{few + 1}} {'ack ms':>{took + 1}} {'max':>{took}}"
+            f"{'again':>{few + 1}} {'ms':>{took + 1}} {'max':>{took}}"
             f"{' bytes'.rjust(9) if width >= 72 else ''}"
         )
 
     @staticmethod
     def _widths(width: int) -> tuple[int, int, int, int, int]:
         """Columns of name, sender, frames, errors, milliseconds."""
-        return (20, 6, 6, 4, 5) if width >= 60 else (14, 4, 4, 4, 5)
+        return (20, 6, 6, 4, 5) if width >= 60 else (13, 6, 4, 4, 4)
 
     def parts(self, index: int, width: int) -> Parts:
         """One command."""
