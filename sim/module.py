@@ -298,6 +298,8 @@ class ModuleSimulator:
         elif isinstance(event, RestartRequested):
             self._say("restart asked for by the MCU")
         elif isinstance(event, ModuleAsked):
+            if self._firmware.asked(event, self.session, self.driver.now()):
+                return
             self._say(f"the MCU asked: {event.name}")
         elif isinstance(event, RequestFailed):
             self._say(f"no ack from the MCU: {event.reason}")
@@ -371,7 +373,9 @@ class ModuleSimulator:
                 self._say(f"registered: did {effect.identity.did}", did=effect.identity.did)
             self._told_did = effect.identity.did
         elif isinstance(effect, Rejected):
-            if effect.code is not None and effect.code != 9500:
+            if self.session is not None:
+                self._firmware.effect(effect, self.session, now)
+            if effect.code is not None and effect.code not in {9500, 9502}:
                 self._say(f"the cloud refused {effect.purpose.value}: {effect.code} {effect.message}")
         elif isinstance(effect, LoginRefused):
             self._say(f"the cloud refused the login (CONNACK {effect.code})")

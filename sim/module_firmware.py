@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Callable
 from typing import Final
 
+from gizserial import schemas
+from gizserial.commands import Command
 from gizserial.endpoint import QueueFullError
+from gizserial.errors import BodyError, EncodeError
 from gizserial.events import (
     Event,
     FileOffered,
     FileReady,
     LateStopReceived,
+    ModuleAsked,
     Outcome,
     TransferEnded,
     TransferEvent,
     TransferProgress,
 )
 from gizserial.image import Image, ImageError
-from gizserial.m2m.effects import Effect, FirmwareFailed, FirmwareFetched, FirmwareOffer
+from gizserial.m2m.effects import Effect, FirmwareFailed, FirmwareFetched, FirmwareOffer, Rejected
 from gizserial.m2m.firmware import Firmware
-from gizserial.m2m.http import MODULE_FIRMWARE
+from gizserial.m2m.http import MODULE_FIRMWARE, Purpose
+from gizserial.m2m.http_jobs import Query
 from gizserial.m2m.requests import Versions
 from gizserial.m2m.session import CloudSession
 from gizserial.module import ModuleRole
 
 STEPS: Final = 10
 """How often progress is told in all."""
+CHECK, CHECK_RESULT, FETCH, FETCH_RESULT = 1, 2, 3, 4
+"""Sub types of 23 and 25 (§4.15)."""
+_WORD: Final = re.compile(r"[!-%'-~]{1,32}")
+"""What may stand in the query of an address."""
 RESTART: Final = 0.1
 """Seconds from new firmware of the module itself to its restart."""
 
@@ -41,18 +52,31 @@ class FirmwareSide:
     def __init__(self, role: ModuleRole, *, say: Callable[[str], None]) -> None:
         self._role, self._say = role, say
         self._step = 0
+        self._query: Query | None = None
+        """What the MCU has asked for, until it is answered."""
+        self._only_other = False
+        self._url: str | None = None
+        """The file that the MCU wants."""
 
     # --- from the cloud
 
     def effect(self, effect: Effect, session: CloudSession, now: float) -> bool:
         """Do what an effect means for firmware; gives whether it means something."""
-        if isinstance(effect, FirmwareOffer):
+        if isinstance(effect, FirmwareOffer) and effect.asked:
+            self._answer_query(effect, now)
+        elif isinstance(effect, Rejected):
+            if effect.purpose is Purpose.LATEST:
+                self._answer_query(None, now)
+            return False
+        elif isinstance(effect, FirmwareOffer):
             than = "" if effect.newer else ", which does not sort after the present version"
             self._say(f"the cloud offers {_of(effect.firmware_type)} firmware {effect.soft_version}{than}")
         elif isinstance(effect, FirmwareFailed):
             whose = _of(effect.firmware_type)
             self._say(f"{whose} firmware {effect.soft_version} cannot be had: {effect.reason}")
+            self._answer_fetch(effect.url, now, ok=False)
         elif isinstance(effect, FirmwareFetched):
+            self._answer_fetch(effect.firmware.url, now, ok=True)
             if effect.firmware.firmware_type == MODULE_FIRMWARE:
                 self._update_module(effect.firmware, session, now)
             else:
@@ -78,6 +102,49 @@ class FirmwareSide:
         self._say(f"firmware {firmware.soft_version} is announced to the MCU: {image.size} bytes, {kind}")
 
     # --- from the MCU
+
+    def asked(self, event: ModuleAsked, session: CloudSession | None, now: float) -> bool:
+        """Do what the MCU asks for with 23 (§4.15): is there firmware, or fetch a file. 25 answers later."""
+        fields = event.fields
+        if event.name != "transaction":
+            return False
+        if fields.get("sub") == CHECK:
+            self._query = Query(fields["product_key"], fields["hard_ver"], fields["soft_ver"])
+            self._only_other = bool(fields["check_flag"])
+            self._say(f"the MCU asks for firmware of product {self._query.product_key[:8]}…")
+            sound = all(_WORD.fullmatch(text) for text in dataclasses.astuple(self._query))
+            if not sound or session is None or not session.query_firmware(now, self._query):
+                self._answer_query(None, now)
+        elif fields.get("sub") == FETCH:
+            self._url = url = fields["url"]
+            self._say(f"the MCU wants the file {url}")
+            if session is None or not session.fetch_firmware(url, now):
+                self._answer_fetch(url, now, ok=False)
+        else:
+            return False
+        return True
+
+    def _answer_query(self, offer: FirmwareOffer | None, now: float) -> None:
+        """25, sub 2. With the check flag a version that differs is news, without it every version is."""
+        query, self._query = self._query, None
+        if query is None:
+            return
+        if offer is None or (self._only_other and offer.soft_version[:8] == query.soft_version[:8]):
+            self._result({"sub": CHECK_RESULT}, now)
+        else:
+            self._result({"sub": CHECK_RESULT, "soft_ver": offer.soft_version[:8], "url": offer.url}, now)
+
+    def _answer_fetch(self, url: str, now: float, *, ok: bool) -> None:
+        """25, sub 4: 0 is success."""
+        if self._url == url:
+            self._url = None
+            self._result({"sub": FETCH_RESULT, "result": int(not ok)}, now)
+
+    def _result(self, fields: dict[str, object], now: float) -> None:
+        try:
+            self._role.send(Command.TRANSACTION_RESULT, schemas.TRANSACTION_RESULT.build(fields), now=now)
+        except (QueueFullError, EncodeError, BodyError) as error:
+            self._say(f"the MCU cannot be told the result (25): {error}")
 
     def event(self, event: Event) -> bool:
         """Tell how a transfer goes; gives whether the event is of one."""

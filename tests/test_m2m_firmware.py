@@ -62,7 +62,7 @@ def parsed(body: bytes = IMAGE, status: int = 200, **headers: str | None) -> fir
 
 
 def test_a_sound_answer_is_a_file() -> None:
-    assert parsed() == firmware.Firmware(2, "00000002", MD5, False, IMAGE)
+    assert parsed() == firmware.Firmware(2, "00000002", MD5, False, OFFER.url, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_file_is_handed_on() -> None:
     bench.session.http_answer(200, IMAGE, bench.now, request, HEADERS)
     bench.settle()
     assert bench.all(FirmwareFetched) == [
-        FirmwareFetched(firmware.Firmware(2, "00000002", MD5, False, IMAGE))
+        FirmwareFetched(firmware.Firmware(2, "00000002", MD5, False, OFFER.url, IMAGE))
     ]
     bench.run(3000.0)
     assert len(downloads(bench)) == 1
@@ -177,7 +177,7 @@ def test_nothing_is_repeated_before_the_next_check() -> None:
     (request,) = downloads(bench)
     bench.session.http_failed(bench.now, "cut", request)
     bench.settle()
-    assert bench.all(FirmwareFailed) == [FirmwareFailed(2, "00000002", "cut")]
+    assert bench.all(FirmwareFailed) == [FirmwareFailed(2, "00000002", "cut", OFFER.url)]
     bench.run(3000.0)
     assert len(downloads(bench)) == 1
     did = bench.session.identity.did

@@ -12,6 +12,10 @@ import httpx
 from support_apps import LAMP, app_cloud, product_of
 from support_cloud_mqtt import until
 
+from gizserial import schemas
+from gizserial.commands import Command
+from gizserial.events import Event, FrameReceived
+from gizserial.framing import Frame
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
@@ -48,6 +52,16 @@ class Bench:
             near, shows[0], mac=MAC, product=product, server=server_of(cloud), options=module_options
         )
         self.mcu = McuSimulator(far, shows[1], product, options=mcu_options)
+        self.results: list[Frame] = []
+        """Every 25 that the MCU got."""
+        show_event = shows[1].line_event
+
+        def event(event: Event, now: float) -> bool:
+            if isinstance(event, FrameReceived) and event.frame.command == Command.TRANSACTION_RESULT:
+                self.results.append(event.frame)
+            return show_event(event, now)
+
+        shows[1].line_event = event  # type: ignore[method-assign]  # what a test listens to
 
     @property
     def did(self) -> str:
@@ -64,11 +78,15 @@ class Bench:
     async def on_line(self) -> None:
         await until(lambda: self.cloud.hub.is_online(self.did) and all(self.versions()), FAR)
 
-    async def push(self, data: bytes = IMAGE, **query: Any) -> None:
+    async def upload(self, data: bytes = IMAGE, **query: Any) -> Any:
         query = {"product_key": product_of(self.cloud).product_key, "soft_version": "00000002", **query}
         image = await self.admin.post("/firmware", params=query, content=data)
         assert image.status_code == 201, image.text
-        answer = await self.admin.post(f"/firmware/{image.json()['id']}/push", json={"dids": [self.did]})
+        return image.json()
+
+    async def push(self, data: bytes = IMAGE, **query: Any) -> None:
+        image = await self.upload(data, **query)
+        answer = await self.admin.post(f"/firmware/{image['id']}/push", json={"dids": [self.did]})
         assert [row["state"] for row in answer.json()] == ["told"]
 
     async def state(self) -> Any:
@@ -174,3 +192,33 @@ async def test_the_module_itself_gets_firmware() -> None:
         await until(lambda: running.versions()[0] == "04020036", FAR)
         assert (await running.state())["state"] == "done"
         assert running.module.role.soft_ver == "04020036"
+
+
+async def test_an_mcu_asks_for_firmware_and_has_it_fetched() -> None:
+    """23 sub 1 and 3, answered by 25 sub 2 and 4 (serial.md §4.15); the file follows as 19."""
+    async with bench() as running:
+        key = product_of(running.cloud).product_key
+        query = {"sub": 1, "product_key": key, "did": running.did, "hard_ver": "00000001", "check_flag": 1}
+
+        def results() -> list[dict[str, Any]]:
+            return [dict(schemas.TRANSACTION_RESULT.parse(frame.payload)) for frame in running.results]
+
+        async def ask(result: dict[str, Any], **fields: Any) -> None:
+            count = len(running.results)
+            payload = schemas.TRANSACTION.build(fields)
+            running.mcu.role.send(Command.TRANSACTION, payload, now=running.mcu.driver.now())
+            running.mcu.driver.wake()
+            await until(lambda: len(running.results) > count, FAR)
+            assert results()[-1] == result
+
+        await ask({"sub": 2}, **query, soft_ver="00000001")  # there is none
+        image = await running.upload()
+        url = f"http://{running.cloud.addresses['http']}/dev/ota/v4.1/download/{image['id']}"
+        await ask({"sub": 2, "soft_ver": "00000002", "url": url}, **query, soft_ver="00000001")
+        await ask({"sub": 2, "soft_ver": "00000002", "url": url}, **query, soft_ver="00000003")  # differs
+        await ask({"sub": 2}, **query, soft_ver="00000002")
+        await ask({"sub": 2}, **{**query, "product_key": "a b" * 10}, soft_ver="00000002")
+        await ask({"sub": 4, "result": 1}, sub=3, url="http://127.0.0.1:0/x")
+        await ask({"sub": 4, "result": 1}, sub=3, url=url[:-1])
+        await ask({"sub": 4, "result": 0}, sub=3, url=url)
+        await until(lambda: running.versions()[1] == "00000002", FAR)

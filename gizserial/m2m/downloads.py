@@ -35,9 +35,10 @@ class Downloads:
         :param present: The version that runs.
         """
         newer = present < offer.soft_version
-        self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer))
+        asked = job.purpose is Purpose.LATEST
+        self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer, asked))
         wanted: Final = {"newer": newer, "other": present != offer.soft_version, "never": False}[self._wanted]
-        if job.purpose is Purpose.OTA_CHECK and wanted:
+        if wanted and not asked:
             self.start(offer, job.kind)
 
     def start(self, offer: Offer, kind: int) -> None:
@@ -45,7 +46,7 @@ class Downloads:
         try:
             download(offer, kind)
         except ValueOutOfRange as error:
-            self._out.append(FirmwareFailed(kind, offer.soft_version, str(error)))
+            self._out.append(FirmwareFailed(kind, offer.soft_version, str(error), offer.url))
             return
         self._out.append(Trace(f"firmware {offer.soft_version} is downloaded from {offer.url}"))
         self._jobs.add(Job(Purpose.DOWNLOAD, kind, offer), first=True)
@@ -63,8 +64,8 @@ class Downloads:
     def failed(self, job: Job, reason: str) -> None:
         """It will not be tried again before the next check."""
         self._jobs.give_up()
-        version = job.offer.soft_version if job.offer is not None else ""
-        self._out.append(FirmwareFailed(job.kind, version, reason))
+        if job.offer is not None:
+            self._out.append(FirmwareFailed(job.kind, job.offer.soft_version, reason, job.offer.url))
 
     def handle_timeout(self, now: float) -> None:
         """Give up what takes too long."""

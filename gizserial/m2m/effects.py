@@ -86,13 +86,16 @@ class FirmwareCheck:
 class FirmwareOffer:
     """The cloud has firmware. ``newer`` is how [V4] decides: the version text sorts after the present one.
 
-    What is newer is downloaded; :class:`FirmwareFetched` or :class:`FirmwareFailed` follows.
+    What is newer is downloaded unless the MCU has only asked; then :class:`FirmwareFetched` or
+    :class:`FirmwareFailed` follows.
     """
 
     firmware_type: int
     soft_version: str
     url: str
     newer: bool
+    asked: bool = False
+    """The MCU wanted to know; it decides what follows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class FirmwareFailed:
     firmware_type: int
     soft_version: str
     reason: str
+    url: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

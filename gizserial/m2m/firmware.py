@@ -39,6 +39,7 @@ class Firmware:
     """32 hex digits as the cloud wrote them: they go on to the MCU so."""
     hex: bool
     """Its name ends in ``.hex``; anything else is binary."""
+    url: str
     data: bytes = dataclasses.field(repr=False)
 
 
@@ -94,5 +95,6 @@ def parse_firmware(
         version if _VERSION.fullmatch(version) else offer.soft_version,
         md5,
         name is not None and name[1] == "hex",
+        offer.url,
         body,
     )

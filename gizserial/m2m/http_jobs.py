@@ -24,6 +24,15 @@ REBOOT_AFTER: Final = 7200.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Query:
+    """Whose newest firmware an MCU asks for (serial 23)."""
+
+    product_key: str
+    hard_version: str
+    soft_version: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """Something to be asked; ``kind`` is the firmware type of a check or download."""
 
@@ -31,6 +40,8 @@ class Job:
     kind: int = 0
     offer: Offer | None = None
     """What is downloaded. A download that fails is not repeated (§4.4)."""
+    query: Query | None = None
+    """What the MCU asks for; None: what it is itself."""
 
 
 class HttpJobs:

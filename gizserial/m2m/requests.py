@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from gizserial.m2m import firmware, http
 from gizserial.m2m.http import MODULE_FIRMWARE, HttpRequest, Purpose, Server
-from gizserial.m2m.http_jobs import Job
+from gizserial.m2m.http_jobs import Job, Query
 from gizserial.m2m.identity import Generation, Identity
 from gizserial.m2m.secure import CipherError, check_secret
 
@@ -94,11 +94,12 @@ class Requests:
                 return self.unregister(me)
             case Purpose.LATEST:
                 versions = self.versions(job.kind)
+                query = job.query or Query(me.product_key, versions.hard, versions.soft)
                 return http.latest(
                     self.server,
-                    hard_version=versions.hard,
-                    soft_version=versions.soft,
-                    product_key=me.product_key,
+                    hard_version=query.hard_version,
+                    soft_version=query.soft_version,
+                    product_key=query.product_key,
                 )
             case Purpose.DOWNLOAD if job.offer is not None:
                 return firmware.download(job.offer, job.kind)

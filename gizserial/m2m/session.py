@@ -35,7 +35,7 @@ from gizserial.m2m.effects import (
 )
 from gizserial.m2m.http import MCU_FIRMWARE, MODULE_FIRMWARE, HttpRequest, Purpose, Server
 from gizserial.m2m.http_cloud import ErrorCode
-from gizserial.m2m.http_jobs import REBOOT_AFTER, HttpJobs, Job
+from gizserial.m2m.http_jobs import REBOOT_AFTER, HttpJobs, Job, Query
 from gizserial.m2m.identity import Entropy, Generation, Identity
 from gizserial.m2m.mqtt31 import Publish
 from gizserial.m2m.mqtt_link import REBOOT_DELAY, LinkState, MqttLink
@@ -344,11 +344,24 @@ class CloudSession:
         """The module has new firmware of its own: the next checks say so."""
         self._requests.module = versions
 
-    def query_firmware(self, now: float) -> None:
-        """The MCU asked for its newest firmware (serial 0x23 action 1): an offer or a rejection follows."""
-        if self._started and self._router:
-            self._jobs.add(Job(Purpose.LATEST, MCU_FIRMWARE))
-            self._pump(now)
+    def query_firmware(self, now: float, query: Query | None = None) -> bool:
+        """The MCU asked for newest firmware (serial 23, sub 1): an offer or a rejection follows.
+
+        False, and nothing follows, without a router.
+        """
+        if not (self._started and self._router):
+            return False
+        self._jobs.add(Job(Purpose.LATEST, MCU_FIRMWARE, query=query))
+        self._pump(now)
+        return True
+
+    def fetch_firmware(self, url: str, now: float) -> bool:
+        """The MCU asked for a file (serial 23, sub 3): it, or a failure, follows. False as above."""
+        if not (self._started and self._router):
+            return False
+        self._downloads.start(http.Offer("", url), MCU_FIRMWARE)
+        self._pump(now)
+        return True
 
     # --- inside: start and HTTP
 
