@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -43,8 +44,6 @@ HANDSHAKE: Final = 20.0
 """Seconds until the MCU must have said who it is."""
 STOP: Final = 1.0
 """Seconds that the ack of 1F is waited for when the user stops."""
-WALL_YEAR: Final = 1_700_000_000
-"""A network time for boards that ask for one."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -262,7 +261,7 @@ class Push:
             now = self._driver.now()
             self.role.set_router(True, now=now)
             self.role.set_cloud(True, now=now)
-            self.role.set_time(WALL_YEAR, now=now)
+            self.role.set_time(time.time(), now=now)
         self._wake()
 
     def _wake(self) -> None:

@@ -11,7 +11,7 @@ import click
 from gizserial.cli.group import FINDING, FINE
 from gizserial.cli.params import json_option, product_option
 from gizserial.cli.port_options import port_options
-from sim.cli.options import quirk_options
+from sim.cli.options import fault_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
     from gizserial.image import Image
@@ -58,6 +58,8 @@ def _options() -> type[ModuleOptions]:
     metavar="SECONDS",
     help="Time for the MCU to restart after the last piece.",
 )
+@fault_options
+@click.option("--seed", type=int, metavar="N", help="Seed of the faults; a random one otherwise.")
 @quirk_options(_options)
 @json_option
 @click.pass_context
@@ -72,6 +74,8 @@ def ota(
     form: str | None,
     expect: str | None,
     restart_wait: float,
+    faults: tuple[str, ...],
+    seed: int | None,
     quirks: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -80,6 +84,7 @@ def ota(
     Says how long each piece took, and which version the MCU has afterwards. Exit status 1 when the MCU
     refused the image or the update failed; Ctrl-C stops the transfer in order (1F).
     """
+    from gizserial.commands import Role
     from gizserial.io.ports import open_port
     from sim import lifetime
     from sim.ota_push import Push
@@ -90,7 +95,7 @@ def ota(
     options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
     show = _Json() if as_json else _Text(firmware)
     push = Push(
-        open_port(port, baud=baud, pace=pace),
+        with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MODULE),
         firmware,
         options=options,
         expect=expect,
