@@ -184,7 +184,7 @@ def test_hex() -> None:
 def test_hex_for_an_mcu_that_wants_bin_is_stopped() -> None:
     board = Board()
     report = board.push(hex_image(b":0400000001020304F2\n:00000001FF\n"))
-    assert report.verdict != "updated"
+    assert report.verdict == "refused"
     assert "BIN" in report.detail
     assert board.flash.firmware is None
 

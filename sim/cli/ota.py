@@ -216,9 +216,7 @@ class _Text:
         ]
         middle, most = facts["ack_median_s"] * 1000, facts["ack_slowest_s"] * 1000
         slowest = facts["slowest_piece"]
-        lines.append(
-            f"ack of a piece: {middle:.1f} ms in the middle, {most:.1f} ms at most (piece {slowest})"
-        )
+        lines.append(f"ack of a piece: median {middle:.1f} ms, slowest {most:.1f} ms (piece {slowest})")
         if facts["erase_s"] is not None:
             lines.append(f"ready after the announcement: {facts['erase_s'] * 1000:.1f} ms")
         if facts["bytes_per_s"] is not None:
