@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -168,15 +169,12 @@ def _take(message: Message, t: float, wanted: dict[str, Curve]) -> None:
 
 def ticks(low: float, high: float, most: int) -> list[float]:
     """Round numbers from low to high, at most so many."""
-    span = high - low
-    if span <= 0:
-        return [low]
-    step = 10.0**-12
     for exponent in range(-12, 13):
         for factor in (1, 2, 5):
             step = factor * 10.0**exponent
-            if span / step <= most - 1:
-                first = -(-low // step)
-                count = int((high - first * step) / step + 1e-9) + 1
-                return [round((first + number) * step, 12) for number in range(count)]
-    return [low, high]
+            if (high - low) / step > most:
+                continue
+            first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+            if last - first < most and low < high:
+                return [round(number * step, 12) for number in range(first, last + 1)]
+    return [low]
