@@ -68,6 +68,9 @@ class ModuleOptions:
     """SoftAP provisioning lasts so long."""
     test_s: float = 180.0
     """A production test lasts so long at the most (§4.10)."""
+    ota_fetch: Literal["newer", "other", "never"] = "newer"
+    """Which offered firmware is downloaded: a version that sorts after the present one as text (``strcmp``,
+    GAgent 04020006), any other version than the present one, or none (device-cloud.md §4.3)."""
     ota_drops_reports: bool = False
     """Ack reports and drop them while a firmware file is downloaded (GAgent 04020006)."""
     ota_single_piece_bug: bool = False

@@ -162,6 +162,7 @@ class ModuleSimulator:
             server,
             entropy=os.urandom,
             module=Versions(options.hard_ver, options.soft_ver),
+            download=options.ota_fetch,
         )
         self._link = CloudLink(
             self.session,

@@ -140,6 +140,22 @@ async def test_a_large_file_is_whole_and_its_first_segment_long(
     assert len(first) >= 600
 
 
+async def test_a_slow_reader_gets_all_of_it(
+    cloud: EmbeddedCloud, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends some time after the last byte was handed over, and not while it is being read."""
+    monkeypatch.setattr("sim.cloud.http_server.LINGER_TIME", 0.05)
+    image = await upload(admin, cloud, bytes(firmware.MAX_FIRMWARE))
+    request = firmware.download(Offer("2", f"http://127.0.0.1/dev/ota/v4.1/download/{image['id']}"), 2)
+    port = int(cloud.addresses["http"].rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(request.raw)
+    await asyncio.sleep(0.3)  # several times as long as the connection lingers
+    whole = await asyncio.wait_for(reader.read(), FAR)
+    writer.close()
+    assert len(whole.partition(b"\r\n\r\n")[2]) == firmware.MAX_FIRMWARE
+
+
 async def test_the_address_names_the_port_that_the_module_named(
     cloud: EmbeddedCloud, admin: httpx.AsyncClient
 ) -> None:

@@ -8,7 +8,9 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import h11
 import httpx
+import pytest
 from support_apps import LAMP, app_cloud, product_of
 from support_cloud_mqtt import until
 
@@ -17,9 +19,12 @@ from gizserial.commands import Command
 from gizserial.events import Event, FrameReceived
 from gizserial.framing import Frame
 from gizserial.io.memory_transport import MemoryTransport
+from gizserial.m2m.firmware import MAX_FIRMWARE, download
+from gizserial.m2m.http import Offer
 from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
 from sim.cloud.app import EmbeddedCloud
+from sim.cloud_link import ask
 from sim.local_cloud import server_of
 from sim.mcu import McuSimulator, mcu_show
 from sim.module import ModuleSimulator, module_show
@@ -175,6 +180,29 @@ async def test_a_download_that_breaks_off_changes_nothing() -> None:
         assert running.cloud.hub.is_online(running.did)
 
 
+@pytest.mark.parametrize("length", [str(MAX_FIRMWARE + 1), "99999999999999999999", None])
+async def test_what_is_too_large_is_not_read(length: str | None) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = (
+            b"HTTP/1.1 200 OK\r\n"
+            + (b"Content-Length: %s\r\n" % length.encode() if length else b"")
+            + b"\r\n"
+        )
+        writer.write(head)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(0 if length else 70):
+                writer.write(bytes(65536))
+                await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(endless, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        with pytest.raises(h11.RemoteProtocolError, match=str(MAX_FIRMWARE)):
+            await ask(download(Offer("2", f"http://127.0.0.1:{port}/x"), 2))
+
+
 async def test_an_older_version_is_offered_and_not_fetched() -> None:
     async with bench() as running:
         await running.push(soft_version="00000000")
@@ -182,6 +210,13 @@ async def test_an_older_version_is_offered_and_not_fetched() -> None:
         await until(lambda: running.cloud.side.firmwares.push_of(running.did, 2) is not None, FAR)
         row = await running.state()
         assert (row["state"], row["downloads"]) == ("offered", 0)
+
+
+async def test_an_older_version_is_fetched_by_a_module_that_takes_any() -> None:
+    image = IMAGE.replace(b"00000002", b"00000000")
+    async with bench(ota_fetch="other") as running:
+        await running.push(image, soft_version="00000000")
+        await until(lambda: running.versions()[1] == "00000000", FAR)
 
 
 async def test_the_module_itself_gets_firmware() -> None:

@@ -195,7 +195,7 @@ def cloud(
                 click.echo(f"ready {json.dumps(running.addresses)}")
             _tell_owner(running, as_json=as_json, quiet=quiet, asked=bool(settings.apps or settings.users))
             say = _Echo(err=True)
-            for text in running.notices:
+            for text in (*running.notices, *(() if quiet else _about_port_80(running))):
                 say(f"gizsim cloud: {text}")
             if trust or not (quiet or as_json):
                 for text in _trust(running, ca, whole=trust):
@@ -220,6 +220,17 @@ def _tell_owner(running: EmbeddedCloud, *, as_json: bool, quiet: bool, asked: bo
             echo(json.dumps({"kind": "generated", "what": made.what, **made.members}))
         else:
             echo(f"generated {made}")
+
+
+def _about_port_80(running: EmbeddedCloud) -> list[str]:
+    """What who has firmware for field modules must know."""
+    if not running.side.firmwares.images() or running.addresses["http"].endswith(":80"):
+        return []
+    text = (
+        "field modules fetch firmware from port 80 only: listen there (--http 0.0.0.0:80), or have port 80"
+        " led on to here; gizsim module fetches it from any port"
+    )
+    return [text]
 
 
 def _trust(running: EmbeddedCloud, ca: Path | None, *, whole: bool) -> list[str]:
