@@ -29,6 +29,7 @@ from gizserial.io.driver import Driver, Machine
 from gizserial.io.pty import PtyPort
 from gizserial.layout import Layout
 from gizserial.mcu import McuRole
+from gizserial.mcu_options import McuOptions
 from gizserial.module import ModuleRole
 from gizserial.product import Product
 
@@ -256,6 +257,30 @@ def test_a_deaf_mcu_is_told_from_a_dead_one() -> None:
 def test_a_wrong_sn_is_named() -> None:
     diagnosis = examine(Sick(plain(), sends=lambda f: Frame(f.command, 7, f.payload).encode()))
     assert codes(diagnosis) == ["wrong-sn"]
+
+
+def test_lost_frames_are_named_and_not_taken_for_a_byte_order() -> None:
+    mcu = McuRole(named("greenhouse"), McuOptions(drops_every_nth=3))
+    assert codes(examine(mcu, product=mcu.product)) == ["answers-sometimes"]
+
+
+def test_what_official_firmware_does_is_no_finding() -> None:
+    sdk = McuOptions(
+        ack_match_sn=False,
+        pending_overwrite=True,
+        report_min_slow_only=True,
+        report_flags_ff=True,
+        answer_last_reported=True,
+        report_after_control=False,
+        no_ack_on_bad_sum_notice=False,
+        takes_out_of_range=True,
+        dedup=False,
+        answers_late_ms=150,
+        info_variant="A",
+    )
+    for name in ("pet-house", "greenhouse", "greenhouse-var"):
+        mcu = McuRole(named(name), sdk)
+        assert codes(examine(mcu, product=mcu.product)) == []
 
 
 def test_a_boot_log_is_named() -> None:

@@ -317,6 +317,18 @@ def unanswered(role: Role, missing: Sequence[bytes], asked: int, heard: Sequence
     )
 
 
+def answers_sometimes(role: Role, lost: Sequence[bytes], asked: int) -> Fault:
+    """Some questions had to be asked twice."""
+    return Fault(
+        "answers-sometimes",
+        f"The {peer_of(role)} answered {len(lost)} of {count(asked, 'question')} only when asked again.",
+        tuple(f"no answer to the first {quote(wire)}" for wire in lost[:2]),
+        "It loses frames, or takes longer than 400 ms to answer: look for a full receive buffer, "
+        "interrupts that are "
+        "switched off, or a main loop that waits. 200 ms are allowed (§1.8).",
+    )
+
+
 def other_product(theirs: str, ours: str) -> Fault:
     """The product key is not the definition's."""
     return Fault(

@@ -130,11 +130,12 @@ def order_plan(product: Product) -> Plan[list[Fault]]:
     steps: list[orders.Step] = []
     for point, raw in asked:
         control = orders.control(codec, point, raw, known)
-        yield ask(Command.P0_TO_MCU, numbers.next(), control)
+        acked = yield from _control(numbers, control)
         after = yield from _read(codec, numbers)
         if after is None:
             break
-        steps.append(orders.Step(status, control, after))
+        if acked:  # a control that was lost says nothing
+            steps.append(orders.Step(status, control, after))
         status = after
     judged = orders.judge(steps, codec) if steps else [orders.RIGHT]
     order = judged[0] if judged else orders.RIGHT
@@ -160,7 +161,7 @@ def _restore(codec: P0Codec, numbers: _Numbers, order: orders.Order, first: byte
         return False
     if order.takes:
         control = orders.reordered(control, codec, order.parts, received=False)
-    yield ask(Command.P0_TO_MCU, numbers.next(), control)
+    yield from _control(numbers, control)
     now = yield from _read(codec, numbers)
     if now is None:
         return False
@@ -171,12 +172,23 @@ def _restore(codec: P0Codec, numbers: _Numbers, order: orders.Order, first: byte
     return all(values.get(name) == raw for name, raw in back.items())
 
 
+def _control(numbers: _Numbers, p0: bytes) -> Plan[bool]:
+    """Send a control until it is acked."""
+    probe = ask(Command.P0_TO_MCU, numbers.next(), p0)
+    for _attempt in range(3):
+        exchange = yield probe
+        for item in Framer().feed(exchange.received):
+            if isinstance(item, Frame) and probe.frame and item.command == probe.expect:
+                return item.sn == probe.frame.sn
+    return False
+
+
 def _read(codec: P0Codec, numbers: _Numbers) -> Plan[bytes | None]:
     """The whole status, as P0 bytes."""
     names = [point.name for point in codec.data_points.product.points]
     fixed = codec.read()
     probe = ask(Command.P0_TO_MCU, numbers.next(), fixed if len(fixed) == 1 else codec.read(names))
-    for _attempt in range(2):
+    for _attempt in range(3):
         exchange = yield probe
         for burst in exchange.bursts:
             for item in Framer().feed(burst):

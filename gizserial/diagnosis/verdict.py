@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -197,7 +198,7 @@ def _answers(
 ) -> list[Fault]:
     missing = {sn: exchange.probe for sn, exchange in line.asked.items() if sn not in answered}
     if not missing:
-        return []
+        return _repeated(line)
     wanted = {probe.expect for probe in missing.values()}
     strangers = [f for f in peers if f.command in wanted and f.sn not in line.asked]
     if strangers and len(strangers) * 2 >= len(missing):
@@ -210,6 +211,14 @@ def _answers(
     if escaped == set(missing) and len(answered) >= 2:
         return [faults.unescape_missing(line.role, wires)]
     return [faults.unanswered(line.role, wires, len(line.asked), peers)]
+
+
+def _repeated(line: _Line) -> list[Fault]:
+    """Questions that were answered when they came again; the first one may have woken the peer."""
+    sent = [e.probe for e in line.exchanges if e.probe.frame is not None]
+    again = [probe.wire for before, probe in itertools.pairwise(sent) if before == probe]
+    lost = [wire for wire in again if wire != sent[0].wire]
+    return [faults.answers_sometimes(line.role, lost, len(line.asked))] if lost else []
 
 
 def _identity(peers: Sequence[Frame], product: Product | None) -> list[Fault]:
