@@ -124,7 +124,10 @@ def gizwits_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The event loop of the simulators, in a thread of its own; virtual with ``gizwits_clock``."""
     from sim.pytest_plugin.stage import RealStage, VirtualStage
 
-    stage: Stage = VirtualStage() if "gizwits_clock" in request.fixturenames else RealStage()
+    virtual = "gizwits_clock" in request.fixturenames
+    if virtual and request.config.stash[_SETTINGS].port:
+        pytest.skip("a real board has no virtual time (gizwits_clock with --gizwits-port)")
+    stage: Stage = VirtualStage() if virtual else RealStage()
     try:
         yield stage
     finally:
@@ -132,10 +135,8 @@ def gizwits_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def gizwits_clock(gizwits_stage: Stage, pytestconfig: pytest.Config) -> Stage:
+def gizwits_clock(gizwits_stage: Stage) -> Stage:
     """Virtual time for this test: ``gizwits_clock.wait(600)`` takes no time. Simulated peers only."""
-    if pytestconfig.stash[_SETTINGS].port:
-        pytest.skip("a real board has no virtual time (gizwits_clock with --gizwits-port)")
     return gizwits_stage
 
 

@@ -9,12 +9,15 @@ import re
 from pathlib import Path
 from typing import Final
 
+GROUP: Final = "gizwits_port"
+"""Name of the xdist group of the port; xdist puts it behind the ids of its tests."""
 LONGEST: Final = 80
 """Characters of a test's id that its file shows."""
 
 
 def _stem(nodeid: str) -> str:
     """Readable, and different for each test on any file system."""
+    nodeid = nodeid.removesuffix(f"@{GROUP}")
     words = re.sub(r"[^A-Za-z0-9_]+", "-", nodeid.replace(".py::", "-")).strip("-")
     return f"{words[-LONGEST:]}-{hashlib.sha256(nodeid.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
