@@ -16,6 +16,7 @@ from gizserial.events import (
     RawDataReceived,
     Reported,
     RequestFailed,
+    TransferEnded,
     WifiStatusReceived,
 )
 from gizserial.io.base import Back, LineEvent, Lost, Notice, Overflow, Transport
@@ -143,6 +144,8 @@ class McuSimulator:
             self._say(f"{event.name}: {' '.join(f'{name}={value}' for name, value in event.fields.items())}")
         elif isinstance(event, McuRestarting):
             self._say(f"the MCU restarts, software {self.role.soft_ver}")
+        elif isinstance(event, TransferEnded):
+            self._say(f"the file for the module: {event.outcome.value} {event.detail}".rstrip())
         elif isinstance(event, RequestFailed):
             self._say(f"no ack from the module: {event.reason}")
 

@@ -291,7 +291,10 @@ class Push:
                 self._tell("start", {"count": event.count, "piece_size": event.piece_size, "hex": event.hex})
         elif isinstance(event, TransferProgress):
             timing.pieces = event.number
-            self._tell("progress", {"number": event.number, "count": event.count})
+            wait, on_line = timing.waits[-1]
+            ack = wait - on_line if wait >= on_line else wait
+            facts = {"number": event.number, "count": event.count, "ack_s": round(ack, 4)}
+            self._tell("progress", facts)
         elif isinstance(event, RequestAcked) and event.request.frame.command == Command.FILE_PIECE:
             timing.last_acked = now
             timing.waits.append((now - timing.sent_at, timing.on_line))

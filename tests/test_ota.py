@@ -14,12 +14,19 @@ from typing import Any
 import pytest
 from support_transfer import PRODUCT
 
+from gizserial.cli.group import run
 from gizserial.commands import Role
+from gizserial.errors import GizserialError
+from gizserial.events import Event, FileReceived
 from gizserial.image import Image, hex_image
+from gizserial.io.driver import Driver
 from gizserial.io.memory import MemoryLink, mute
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.mcu_options import McuOptions
+from gizserial.module import ModuleRole
 from gizserial.module_options import ModuleOptions
+from sim.cli import cli
+from sim.cli.mcu import _commands
 from sim.clock import LoopClock, run_virtual
 from sim.mcu import McuSimulator
 from sim.ota import FirmwareError, Flash, FlashError, product_of, version_of
@@ -296,7 +303,8 @@ async def finished(process: asyncio.subprocess.Process) -> tuple[int | None, str
 async def test_ota_against_mcu_over_a_virtual_port(tmp_path: Path) -> None:
     image, flash, link = tmp_path / "fw.bin", tmp_path / "mcu.flash", tmp_path / "port"
     image.write_bytes(FIRMWARE)
-    async with gizsim("mcu", "--port", f"pty:{link}", "-p", PET, "--flash", str(flash), "--quiet") as mcu:
+    board = ("mcu", "--port", f"pty:{link}", "-p", PET, "--flash", str(flash), "--quiet")
+    async with gizsim(*board, "--quirk", "reboot_delay_ms=50") as mcu:
         assert mcu.stdout is not None
         await mcu.stdout.readline()
         words = ("ota", "--port", str(link), "-p", PET, str(image), "--expect-version", "00000002")
@@ -340,13 +348,53 @@ async def test_ctrl_c_stops_the_transfer_with_1f(tmp_path: Path) -> None:
         ("fw.bin", b"x", ["--format", "hex"], "line 1"),
     ],
 )
-async def test_images_that_are_none_are_usage_errors(
-    tmp_path: Path, name: str, content: bytes, words: list[str], why: str
+def test_images_that_are_none_are_usage_errors(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    words: list[str],
+    why: str,
 ) -> None:
     image = tmp_path / name
     image.write_bytes(content)
-    async with gizsim("ota", "--port", "loop://", str(image), *words) as ota:
-        status, _out, err = await finished(ota)
-    assert status == 2
+    with pytest.raises(SystemExit) as stop:
+        run(cli, "gizsim", ["ota", "--port", "loop://", str(image), *words])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
     assert why in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_the_prompt_of_the_mcu_uploads_a_file(tmp_path: Path) -> None:
+    board = Board()
+    upload, stop = (_commands(board.mcu)[name][2] for name in ("upload", "stop"))
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"what happened\n" * 100)
+    received: list[bytes] = []
+
+    async def main() -> None:
+        module = ModuleRole()
+
+        def event(event: Event) -> None:
+            if isinstance(event, FileReceived):
+                received.append(event.data)
+
+        async with Driver(module, board.near, on_event=event, clock=LoopClock()):
+            playing = asyncio.ensure_future(board.mcu.run())
+            await asyncio.sleep(1)
+            with pytest.raises(GizserialError, match="no-such-file"):
+                upload([str(tmp_path / "no-such-file")])
+            upload([str(path)])
+            await asyncio.sleep(5)
+            upload([str(path)])
+            stop([])
+            await asyncio.sleep(5)
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+
+    run_virtual(main())
+    assert received == [path.read_bytes()]
+    said = "\n".join(board.said)
+    assert "the file for the module: complete" in said
+    assert "the file for the module: stopped" in said

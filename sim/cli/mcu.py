@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gizserial.product import Product
     from sim.mcu import McuSimulator
     from sim.prompt import Command
+
+
+_UPLOAD_MOST: Final = 16 * 1024 * 1024
+"""Bytes of the largest file that is read for an upload; the module takes far less."""
 
 
 def _options() -> type[McuOptions]:
@@ -199,6 +203,21 @@ def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
         role.send_raw(hex_bytes(words), now=driver.now())
         driver.wake()
 
+    def upload(words: list[str]) -> None:
+        from gizserial.image import Image, ImageError
+
+        if len(words) != 1:
+            raise ValueError("name one file")
+        try:
+            with Path(words[0]).open("rb") as file:
+                image = Image(file.read(_UPLOAD_MOST + 1))
+        except OSError as error:
+            raise ImageError(f"{words[0]}: {error.strerror or error}") from error
+        if image.size > _UPLOAD_MOST:
+            raise ImageError(f"{words[0]}: it has more than {_UPLOAD_MOST} bytes")
+        role.send_file(image, now=driver.now())
+        driver.wake()
+
     def asking(ask: Callable[..., None]) -> Command:
         def command(_words: list[str]) -> None:
             ask(now=driver.now())
@@ -217,4 +236,6 @@ def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
         "info": ("info", "ask the module who it is", asking(role.ask_module_info)),
         "restart": ("restart", "restart the module", asking(role.restart_module)),
         "raw": ("raw HEX", "send raw data to the apps", raw),
+        "upload": ("upload FILE", "send a file to the module, for the cloud", upload),
+        "stop": ("stop", "stop the file that is under way", asking(role.stop_file)),
     }
