@@ -131,6 +131,14 @@ def test_repetitions_of_what_was_answered_are_not_played() -> None:
     assert replay.divergences == []
 
 
+def test_a_peer_that_was_off_in_the_recording_may_answer() -> None:
+    records = [Record(0.0, "module>mcu", Frame(0x07, 1).encode())]
+    replay = Replay(script(records, Role.MODULE, CODEC), Role.MODULE, CODEC)
+    bench = Bench(replay, answers={0x07: lambda _frame: b""})  # type: ignore[arg-type]
+    bench.run(until=5)
+    assert replay.divergences == []
+
+
 def test_a_damaged_frame_of_the_peer_is_told() -> None:
     records = [Record(0.0, "mcu>module", Frame(0x0B, 3).encode())]
     replay = Replay(script(records, Role.MODULE, CODEC), Role.MODULE, CODEC)
