@@ -79,6 +79,16 @@ def announce_frame(image: Image, *, sn: int = 0x20, size: int | None = None, md5
     return Frame(Command.FILE_ANNOUNCE, sn, body)
 
 
+def hex_text(data: bytes) -> bytes:
+    """The data as lines of Intel HEX, from address 0."""
+    lines = []
+    for start in range(0, len(data), 16):
+        part = data[start : start + 16]
+        octets = bytes((len(part),)) + start.to_bytes(2, "big") + b"\0" + part
+        lines.append(f":{octets.hex().upper()}{-sum(octets) & 0xFF:02X}\r\n")
+    return "".join([*lines, ":00000001FF\r\n"]).encode()
+
+
 def transfers(line: Bench) -> list[Event]:
     return [event for event in line.events if isinstance(event, TransferEvent)]
 

@@ -350,6 +350,7 @@ async def test_ctrl_c_stops_the_transfer_with_1f(tmp_path: Path) -> None:
 )
 def test_images_that_are_none_are_usage_errors(
     tmp_path: Path,
+    *,
     capsys: pytest.CaptureFixture[str],
     name: str,
     content: bytes,

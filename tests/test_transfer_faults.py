@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_transfer import Pair
+from support_transfer import Pair, hex_text
 
 from gizserial.events import Outcome
 from gizserial.image import Image
@@ -51,12 +51,16 @@ def test_a_hundred_transfers_over_bad_lines(seeds: range) -> None:
     for seed in seeds:
         rng = Random(seed)
         link = MemoryLink(byte_time=10 / 115200)
-        mcu = McuOptions(ota_store_ms=rng.choice([0, 0, 5, 30]), ota_erase_ms=rng.choice([0, 200]))
+        as_hex = rng.random() < 0.2
+        mcu = McuOptions(
+            ota_store_ms=rng.choice([0, 0, 5, 30]), ota_erase_ms=rng.choice([0, 200]), ota_hex=as_hex
+        )
         pair = Pair(piece_size=rng.choice([32, 64, 128, 256, 0]), link=link, mcu=mcu)
         link.a.set_manipulator(faults(rng))
         link.b.set_manipulator(faults(rng))
-        data = rng.randbytes(rng.randint(1, 1500))
-        pair.offer(Image(data))
+        data = rng.randbytes(rng.randint(1, 900))
+        data = hex_text(data) if as_hex else data
+        pair.offer(Image(data, hex=as_hex))
         run_until_over(pair)
         ours, theirs = pair.outcomes
         assert len(ours) == 1, seed
@@ -73,6 +77,23 @@ def test_a_hundred_transfers_over_bad_lines(seeds: range) -> None:
         # which the MD5 found.
         if ours == [Outcome.COMPLETE] and not pair.received:
             assert "MD5" in pair.ends(pair.mcu)[0].detail, seed
+
+
+def test_uploads_over_bad_lines() -> None:
+    complete = 0
+    for seed in range(10):
+        rng = Random(seed)
+        link = MemoryLink(byte_time=10 / 115200)
+        pair = Pair(link=link)
+        link.a.set_manipulator(faults(rng))
+        link.b.set_manipulator(faults(rng))
+        data = rng.randbytes(rng.randint(1, 900))
+        pair.mcu.send_file(Image(data), now=pair.simulation.now)
+        pair.run(60)
+        assert pair.received in ([], [data]), seed
+        assert len(pair.ends(pair.mcu)) == 1, seed
+        complete += len(pair.received)
+    assert complete
 
 
 def test_most_of_them_get_through_a_line_that_is_only_a_little_bad() -> None:
