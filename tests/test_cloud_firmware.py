@@ -20,7 +20,7 @@ from gizserial.m2m import http as module
 from gizserial.m2m.http import Offer, Server
 from gizserial.m2m.mqtt31 import Publish
 from sim.cloud.app import EmbeddedCloud
-from sim.cloud.config import FirmwareConfig
+from sim.cloud.config import CloudConfig, FirmwareConfig
 from sim.cloud.config_file import load_config
 from sim.cloud.errors import ConfigError
 from sim.cloud.events import Event, FirmwareStep
@@ -283,9 +283,8 @@ async def test_a_connection_that_ends_in_the_middle(cloud: EmbeddedCloud, admin:
 # --- admin calls and configuration
 
 
-@pytest.mark.parametrize(
-    ("data", "query", "reason"),
-    [
+async def test_what_is_no_image_is_refused(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:
+    refused: tuple[tuple[bytes, dict[str, Any], str], ...] = (
         (b"", {}, "600 to"),
         (bytes(599), {}, "field modules crash"),
         (b"", {"small": "true"}, "1 to"),
@@ -294,15 +293,12 @@ async def test_a_connection_that_ends_in_the_middle(cloud: EmbeddedCloud, admin:
         (IMAGE, {"soft_version": "123456789"}, "1 to 8"),
         (IMAGE, {"soft_version": "a&b"}, "no &"),
         (IMAGE, {"name": "x.hex"}, "line 1"),
-    ],
-)
-async def test_what_is_no_image_is_refused(
-    cloud: EmbeddedCloud, admin: httpx.AsyncClient, data: bytes, query: dict[str, Any], reason: str
-) -> None:
-    query = {"product_key": product_of(cloud).product_key, "soft_version": "00000002", **query}
-    answer = await admin.post("/firmware", params=query, content=data)
-    assert (answer.status_code, answer.json()["error_code"]) == (400, 9015)
-    assert reason in answer.json()["detail_message"]
+    )
+    for data, change, reason in refused:
+        query = {"product_key": product_of(cloud).product_key, "soft_version": "00000002", **change}
+        answer = await admin.post("/firmware", params=query, content=data)
+        assert (answer.status_code, answer.json()["error_code"]) == (400, 9015)
+        assert reason in answer.json()["detail_message"]
 
 
 async def test_images_by_admin_call(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:
@@ -331,6 +327,35 @@ async def test_images_by_admin_call(cloud: EmbeddedCloud, admin: httpx.AsyncClie
     await admin.delete(f"/devices/{device.did}")
     assert (await admin.get("/firmware_pushes")).json() == []
     assert (await admin.delete(f"/firmware/{image['id']}")).status_code == 200
+
+
+async def test_any_host_gives_an_address(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:
+    await upload(admin, cloud)
+    key = product_of(cloud).product_key
+    path = f"/dev/ota/v4.1/latest?product_key={key}&type=2&hard_version=1&soft_version=1"
+    for host, address in (
+        ("api.gizwits.com", "127.0.0.1"),
+        ("api.gizwits.com:8080", "127.0.0.1:8080"),
+        ("[::1]", "127.0.0.1"),
+        ("[::1]:8080", "127.0.0.1:8080"),
+        ("x:0", "127.0.0.1"),
+        ("x:65536", "127.0.0.1"),
+        ("x:" + "8" * 5000, "127.0.0.1"),
+        ("x:y", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ):
+        raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        request = module.HttpRequest(module.Purpose.LATEST, V4, "GET", path, raw)
+        offer = module.parse_offer((await asked(cloud, request))[1])
+        assert offer is not None
+        assert offer.url.startswith(f"http://{address}/dev/ota/v4.1/download/")
+
+
+def test_the_document_says_that_a_file_is_uploaded() -> None:
+    made = EmbeddedCloud(CloudConfig())
+    call = made.application().openapi()["paths"]["/admin/firmware"]["post"]
+    made.store.close()
+    assert list(call["requestBody"]["content"]) == ["application/octet-stream"]
 
 
 async def test_other_pages_may_not(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:

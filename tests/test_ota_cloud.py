@@ -21,9 +21,12 @@ from gizserial.framing import Frame
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.m2m.firmware import MAX_FIRMWARE, download
 from gizserial.m2m.http import Offer
+from gizserial.m2m.session import CloudSession
 from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
+from gizserial.product import Access
 from sim.cloud.app import EmbeddedCloud
+from sim.cloud.events import Report
 from sim.cloud_link import ask
 from sim.local_cloud import server_of
 from sim.mcu import McuSimulator, mcu_show
@@ -113,7 +116,7 @@ async def bench(*, mcu: dict[str, Any] | None = None, **options: Any) -> AsyncIt
             cloud,
             admin,
             ModuleOptions(**options),
-            McuOptions(ota=True, soft_ver="00000001", **(mcu or {})),
+            McuOptions(**{"ota": True, "soft_ver": "00000001", **(mcu or {})}),
         )
         tasks = [asyncio.create_task(made.module.run()), asyncio.create_task(made.mcu.run())]
         try:
@@ -257,3 +260,45 @@ async def test_an_mcu_asks_for_firmware_and_has_it_fetched() -> None:
         await ask({"sub": 4, "result": 1}, sub=3, url=url[:-1])
         await ask({"sub": 4, "result": 0}, sub=3, url=url)
         await until(lambda: running.versions()[1] == "00000002", FAR)
+
+
+async def test_an_mcu_that_cannot_update_keeps_what_it_has() -> None:
+    """19 is acked and no 1B follows: the file is forgotten (§4.13). A new push announces it again."""
+    async with bench(mcu={"ota": False}, ota_ready_wait=0.1) as running:
+        await running.push()
+        await running.said("the MCU has no new firmware (refused)")
+        (image,) = (await running.admin.get("/firmware")).json()
+        await running.admin.post(f"/firmware/{image['id']}/push", json={"dids": [running.did]})
+        await running.said("the MCU has no new firmware (refused)", 2)
+        assert running.versions()[1] == "00000001"
+
+
+async def test_one_file_at_a_time() -> None:
+    async with bench(mcu={"ota_store_ms": 100}) as running:
+        await running.push()
+        await running.said("the MCU wants the firmware")
+        (image,) = (await running.admin.get("/firmware")).json()
+        await running.admin.post(f"/firmware/{image['id']}/push", json={"dids": [running.did]})
+        await running.said("cannot be offered to the MCU: another file is under way")
+        await until(lambda: running.versions()[1] == "00000002", FAR)
+
+
+@pytest.mark.parametrize("drops", [False, True])
+async def test_reports_pass_during_a_download_unless_told_otherwise(
+    drops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(ota_drops_reports=drops) as running:
+        reports: list[Report] = []
+        running.cloud.subscribe(lambda event: reports.append(event) if isinstance(event, Report) else None)
+        monkeypatch.setattr(CloudSession, "downloading", True)
+        name = next(
+            point.name for point in product_of(running.cloud).points if point.access is Access.WRITABLE
+        )
+        now = running.mcu.driver.now()
+        running.mcu.role.set_raw(name, 1, now=now)
+        running.mcu.driver.wake()
+        if drops:
+            await running.said("a report was dropped: firmware is downloaded")
+            assert not reports
+        else:
+            await until(lambda: bool(reports), FAR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +25,7 @@ NO_FILE: Final = ErrorAnswer(ErrorCode.FIRMWARE_NOT_FOUND, "firmware not found!"
 CUT: Final = "http.response.cut"
 """A message of ours to the server: end the connection here, as a fault."""
 PATH: Final = "/dev/ota/v4.1/download"
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _MD5_OF_NOTHING: Final = "d41d8cd98f00b204e9800998ecf8427e"
 
 
@@ -99,7 +101,7 @@ def _port_seen(request: Request, own: int) -> int:
     if host is None or request.url.scheme != "http":
         return own
     text = host.rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
-    return int(text) if text.isdecimal() and 0 < int(text[:6]) < 65536 else DEFAULT_PORT
+    return int(text) if _PORT.fullmatch(text) and 0 < int(text) < 65536 else DEFAULT_PORT
 
 
 def step(push: Push, now: float) -> FirmwareStep:

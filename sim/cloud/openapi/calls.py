@@ -191,6 +191,7 @@ class Calls:
         guard: Callable[[Request], None] = lambda _request: None,
         answer_headers: Mapping[str, str] | None = None,
         example: Any = None,
+        file: str = "",
     ) -> None:
         """Declare a call.
 
@@ -203,6 +204,7 @@ class Calls:
         :param answer_headers: Headers of every answer.
         :param form_error: Says in the words of another API that body or query do not fit.
         :param example: A good body, for the document.
+        :param file: What the body is, where it is a file that the handler reads itself.
         """
         own_form = form_error(ApiError(Code.FORM_INVALID)).code
         codes = [*_CHECK_ERRORS[auth], *errors, *((own_form,) if body or query else ())]
@@ -240,7 +242,7 @@ class Calls:
                 operation_id=f"{method.lower()}_{path.strip('/').replace('/', '_')}".translate(_NO_BRACES),
                 responses=responses,  # type: ignore[arg-type] # FastAPI's own type is wider than its use
                 openapi_extra=_document(
-                    path, auth, body=body, query=query, headers=headers or {}, example=example
+                    path, auth, body=body, query=query, headers=headers or {}, example=example, file=file
                 ),
             )
 
@@ -405,6 +407,7 @@ def _document(
     query: type[Form] | None,
     headers: Mapping[str, str],
     example: Any,
+    file: str,
 ) -> dict[str, Any]:
     """What FastAPI cannot see: headers, query and body are read by us."""
     parameters = [
@@ -435,6 +438,13 @@ def _document(
         document["requestBody"] = {
             "required": bool(schema.get("required")),
             "content": {"application/json": content},
+        }
+    if file:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        document["requestBody"] = {
+            "description": file,
+            "required": True,
+            "content": {"application/octet-stream": binary},
         }
     return document
 

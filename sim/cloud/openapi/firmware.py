@@ -67,7 +67,7 @@ def firmware_calls(side: AppSide) -> Calls:
 
     missing = Code.FIRMWARE_NOT_FOUND
     add("GET", "/firmware", images, query=OfProduct)
-    add("POST", "/firmware", upload, status=201, query=Upload)
+    add("POST", "/firmware", upload, status=201, query=Upload, file="The image: binary, or Intel HEX text.")
     add("DELETE", "/firmware/{id}", delete, missing)
     add("POST", "/firmware/{id}/push", push, missing, Code.DEVICE_NOT_FOUND, body=PushForm)
     add("GET", "/firmware_pushes", pushes, query=OfDevice)
