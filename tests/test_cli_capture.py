@@ -107,8 +107,8 @@ async def test_a_board_is_recorded_cloned_and_replayed(tmp_path: Path) -> None:
     assert {each.direction for each in records(path)} == {"module>mcu", "mcu>module"}
     async with start("sim", "mcu", "--port", "pty:", "-p", str(PET), "--from-capture", str(path)) as clone:
         port = (await ready(clone))["port"]
-        words = ("replay", str(path), port, "-p", str(PET), "--speed", "max", "--json")
-        async with start("gizserial", *words) as replay:
+        play = ("replay", str(path), port, "-p", str(PET), "--speed", "max", "--json")
+        async with start("gizserial", *play) as replay:
             lines = await ended(replay)
     assert [line for line in lines if line["kind"] == "diverged"] == []
     assert lines[-1]["matched"] >= 1

@@ -139,6 +139,19 @@ def test_a_peer_that_was_off_in_the_recording_may_answer() -> None:
     assert replay.divergences == []
 
 
+def test_an_sn_that_comes_round_is_another_command() -> None:
+    """§1.4: sn wraps after 256 commands, so a heartbeat may have the bytes of one long ago."""
+    heartbeat, ack = Frame(0x07, 1).encode(), Frame(0x08, 1).encode()
+    records = [
+        Record(0.0, "module>mcu", heartbeat),
+        Record(900.0, "module>mcu", heartbeat),
+        Record(900.1, "mcu>module", ack),
+    ]
+    first, second, answer = script(records, Role.MODULE, CODEC)
+    assert first.answer is None
+    assert second.answer is answer
+
+
 def test_a_damaged_frame_of_the_peer_is_told() -> None:
     records = [Record(0.0, "mcu>module", Frame(0x0B, 3).encode())]
     replay = Replay(script(records, Role.MODULE, CODEC), Role.MODULE, CODEC)

@@ -16,6 +16,8 @@ _TOP: Final = 44
 _PANEL: Final = 110
 _SPACE: Final = 26
 _MOST_LABELS: Final = 8
+_MOST_DOTS: Final = 2000
+"""A curve with more samples is drawn without dots: they would hide it, and the file would be huge."""
 _COLORS: Final = ("#1f6fb4", "#c25a00", "#2c8a2c", "#8a3fa0", "#a03030", "#00808a")
 _STYLE: Final = (
     "text{font:12px system-ui,'Noto Sans CJK SC','Microsoft YaHei','PingFang SC',sans-serif;fill:#222}"
@@ -92,9 +94,8 @@ def _svg(plot: Plot, title: str) -> Iterator[str]:
     unit = "seconds" if plot.timed else "frames"
     yield f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 36}" text-anchor="end">{unit}</text>'
     if plot.bad:
-        for t in plot.bad:
-            x = _x(plot, t)
-            yield f'<line class="bad" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 14}" y2="{_TOP - 6}"/>'
+        for x in sorted({round(_x(plot, t)) for t in plot.bad}):
+            yield f'<line class="bad" x1="{x}" x2="{x}" y1="{_TOP - 14}" y2="{_TOP - 6}"/>'
         yield f'<text x="{_LEFT - 8}" y="{_TOP - 6}" text-anchor="end">bad frames, noise</text>'
     yield (
         f'<line id="pointer" y1="{_TOP}" y2="{bottom}" stroke="#888" stroke-dasharray="3 3" '
@@ -128,7 +129,7 @@ def _panel(plot: Plot, curve: Curve, number: int) -> Iterator[str]:
         path = f"M{_x(plot, part[0][0]):.1f} {y(part[0][1]):.1f}"
         path += "".join(f"H{_x(plot, t):.1f}V{y(value):.1f}" for t, value in part[1:])
         yield f'<path class="curve" stroke="{color}" d="{path}"/>'
-    for t, value in curve.samples:
+    for t, value in curve.samples if len(curve.samples) <= _MOST_DOTS else ():
         tip = html.escape(f"{t:.3f}: {curve.text(value)}")
         yield (
             f'<circle cx="{_x(plot, t):.1f}" cy="{y(value):.1f}" r="2.2" fill="{color}">'

@@ -28,6 +28,9 @@ SILENCE: Final = 0.5
 REPEATED: Final = 1.0
 """The same command with the same sn within so long is a repetition."""
 
+COPIES_WITHIN: Final = 10.0
+"""In a capture a copy that comes later is another command: sn are used again after 256 of them."""
+
 DivergenceKind = Literal["missing", "differs", "unexpected", "damaged"]
 
 
@@ -110,7 +113,7 @@ def script(records: Iterable[Record], role: Role, codec: Codec) -> list[Step]:
         elif spec.row.acked:
             key = (step.ours, frame.command, frame.sn)
             first = open_commands.get(key)
-            if first is not None and first.frame == frame:
+            if first is not None and first.frame == frame and step.t - first.t <= COPIES_WITHIN:
                 step.first = first
             else:
                 open_commands[key] = step
