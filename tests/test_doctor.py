@@ -32,6 +32,8 @@ from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.module import ModuleRole
 from gizserial.product import Product
+from sim.mcu_defects import chosen, options_with
+from sim.mcu_defects.machine import DefectiveMcu
 
 ROOT = Path(__file__).resolve().parent.parent
 PET = named("pet-house")
@@ -281,6 +283,32 @@ def test_what_official_firmware_does_is_no_finding() -> None:
     for name in ("pet-house", "greenhouse", "greenhouse-var"):
         mcu = McuRole(named(name), sdk)
         assert codes(examine(mcu, product=mcu.product)) == []
+
+
+def test_a_wrong_id_of_acks_is_named() -> None:
+    def sends(frame: Frame) -> bytes:
+        return Frame(frame.command - (frame.command % 2 == 0), frame.sn, frame.payload).encode()
+
+    assert codes(examine(Sick(plain(), sends=sends))) == ["wrong-command"]
+
+
+@pytest.mark.parametrize(
+    ("defect", "expected"),
+    [
+        ("bit-section-little-endian", "byte-order"),
+        ("flags-little-endian", "byte-order"),
+        ("number-little-endian", "byte-order"),
+        ("bool-inverted", "control-not-followed"),
+        ("ratio-ignored", "control-not-followed"),
+        ("report-out-of-range", "control-not-followed"),
+    ],
+)
+def test_only_a_byte_order_is_called_one(defect: str, expected: str) -> None:
+    """Defects that others wrote: the doctor must not blame the order for everything."""
+    product = named("greenhouse")
+    defects = chosen([defect], product)
+    mcu = DefectiveMcu(McuRole(product, options_with(McuOptions(), defects)), defects)
+    assert codes(examine(mcu, product=product))[0] == expected
 
 
 def test_a_boot_log_is_named() -> None:

@@ -278,6 +278,16 @@ def wrong_sn(role: Role, sent: bytes, answer: Frame) -> Fault:
     )
 
 
+def wrong_command(role: Role, sent: bytes, answer: Frame) -> Fault:
+    """Acks have the id of the command."""
+    return Fault(
+        "wrong-command",
+        f"The {peer_of(role)} answers with the id of the command instead of the id plus one.",
+        (f"sent {quote(sent)}", _decoded(answer)),
+        "The ack of a command has its id plus one: 01 is answered with 02 (§2).",
+    )
+
+
 def refuses(role: Role, sent: bytes, notice: Frame) -> Fault:
     """A notice says that our right frame is wrong."""
     return Fault(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from gizserial.datapoints import Block, Raw
 from gizserial.errors import BodyError
@@ -22,8 +22,8 @@ BITS: Final = "bit sections"
 FLAGS: Final = "flags"
 _PARTS: Final = (NUMBERS, BITS, FLAGS)
 
-MOST_NUMBERS: Final = 3
-"""Numbers that are controlled, besides the first and the last bool."""
+MOST_NUMBERS: Final = 4
+"""Values of numbers that are sent, besides the first and the last bool."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,10 +127,7 @@ def predicts(step: Step, codec: P0Codec, order: Order) -> bool:
         before, after = values(step.before, codec, order), values(step.after, codec, order)
     except BodyError:
         return False
-    try:
-        asked = values(step.control, codec, order, gives=False)
-    except BodyError:
-        asked = {}  # what it cannot read it does not carry out
+    asked = _asked(step, codec, order)  # what it cannot read it does not carry out
     for name, raw in asked.items():
         point = product.point(name)
         if point.writable and not point.warnings(raw):
@@ -139,10 +136,29 @@ def predicts(step: Step, codec: P0Codec, order: Order) -> bool:
     return all(before.get(name) == after.get(name) for name in names)
 
 
+def _asked(step: Step, codec: P0Codec, order: Order) -> dict[str, Raw]:
+    try:
+        return values(step.control, codec, order, gives=False)
+    except BodyError:
+        return {}
+
+
 def _shown(steps: Sequence[Step], codec: P0Codec, order: Order) -> bool:
-    """Whether there is more for it than that nothing was carried out."""
-    if order == RIGHT or any(step.before != step.after for step in steps):
+    """Whether there is more for it than that nothing was carried out.
+
+    Some control that means another thing in this order was carried out in this order's sense, or the status
+    has values that only this order makes legal.
+    """
+    if order == RIGHT:
         return True
+    product = codec.data_points.product
+    for step in steps:
+        asked, before = _asked(step, codec, order), values(step.before, codec, order)
+        taken = {n: r for n, r in asked.items() if not product.point(n).warnings(r)}
+        changes = any(before.get(name) != raw for name, raw in taken.items())
+        other = asked != _asked(step, codec, RIGHT) or not predicts(step, codec, RIGHT)
+        if changes and other:
+            return True
     status = steps[0].before
     return order.gives and oddities(status, codec, order) < oddities(status, codec, RIGHT)
 
@@ -158,57 +174,78 @@ def judge(steps: Sequence[Step], codec: P0Codec) -> list[Order]:
         return []
     least = min(count for count, _order in fitting)
     best = [order for count, order in fitting if count == least]
-    if RIGHT in best:
+    followed = any(order == RIGHT for _count, order in fitting)
+    if RIGHT in best or (followed and least):
         return [RIGHT]
     fewest = min(len(order.parts) for order in best)
     return [order for order in best if len(order.parts) == fewest]
 
 
-def questions(codec: P0Codec, status: Mapping[str, Raw]) -> list[tuple[DataPoint, int]]:
+Question: TypeAlias = tuple[DataPoint, int, bool]
+"""A point to control, its raw value, and ``high`` of :func:`control`."""
+
+
+def questions(codec: P0Codec, status: Mapping[str, Raw]) -> list[Question]:
     """Points to control and raw values that show the order: legal, new, another one when turned around."""
     product = codec.data_points.product
-    chosen: list[tuple[DataPoint, int]] = []
+    chosen: list[Question] = []
     for point in product.writable:
-        scale = point.scale
-        if scale is None or point.size < 2 or len(chosen) >= MOST_NUMBERS:
-            continue
-        raw = _telling(point, scale.raw_min, scale.raw_max, status.get(point.name))
-        if raw is not None:
-            chosen.append((point, raw))
+        if point.scale is not None and point.size > 1 and len(chosen) < MOST_NUMBERS:
+            chosen += [(point, raw, False) for raw in _telling(point, status.get(point.name))]
+    if product.flag_bytes < 2 and not any(section.size > 1 for section in product.sections):
+        return chosen  # there is no order to see
     bools = [point for point in product.writable if point.data_type is DataType.BOOL]
     ends = {point.name: point for point in (*bools[:1], *bools[-1:])}
-    return chosen + [(point, 0 if status.get(point.name) else 1) for point in ends.values()]
+    for point in ends.values():
+        now = 1 if status.get(point.name) else 0
+        # Whatever its mirror image holds, one of these leaves it alone here and changes it there.
+        chosen += [(point, 1 - now, False), (point, now, True), (point, 1 - now, True), (point, now, False)]
+    return chosen
 
 
-def _telling(point: DataPoint, low: int, high: int, now: Raw | None) -> int | None:
-    tries = (low + 1, high - 1, low + 2, (low + high) // 2, (low + high) // 2 + 1, low, high)
+def _telling(point: DataPoint, now: Raw | None) -> list[int]:
+    """A value that is illegal when it is turned around, and one that is legal then too."""
+    low, high = (point.scale.raw_min, point.scale.raw_max) if point.scale is not None else (0, 0)
+    middle = (low + high) // 2
+    near = (low + 1, high - 1, low + 2, middle, middle + 1, low, high)
+    turnable = (_turned(raw, point.size) for raw in near)
+    tries = [*near, 0x0100, 0x0102, 0x0201, *turnable]
     legal = [raw for raw in tries if low <= raw <= high and raw != now and _turned(raw, point.size) != raw]
     beyond = [raw for raw in legal if not low <= _turned(raw, point.size) <= high]
-    return next(iter([*beyond, *legal]), None)
+    within = [raw for raw in legal if low <= _turned(raw, point.size) <= high]
+    return [*beyond[:1], *within[:1]]
 
 
 def _turned(raw: int, size: int) -> int:
     return int.from_bytes(raw.to_bytes(size, "big"), "little")
 
 
-def control(codec: P0Codec, point: DataPoint, raw: int, status: Mapping[str, Raw]) -> bytes:
+def control(
+    codec: P0Codec, point: DataPoint, raw: int, status: Mapping[str, Raw], *, high: bool = False
+) -> bytes:
     """A control of one point.
 
     Fixed length: the positions of the others, which mean nothing, hold legal values that are not theirs, so
     that a firmware that looks at the wrong place shows which place that is.
+
+    :param high: The other values of enums differ in their highest bit, otherwise in their lowest.
     """
     p0 = codec.control({point.name: raw})
     points = codec.data_points
     if points.product.layout is not Layout.FIXED:
         return p0
-    others = {other.name: _another(other, status.get(other.name, 0)) for other in points.product.writable}
+    others = {
+        other.name: _another(other, status.get(other.name, 0), high=high) for other in points.product.writable
+    }
     return p0[: 1 + points.flag_bytes] + points.writable.build({**others, point.name: raw})
 
 
-def _another(point: DataPoint, now: Raw) -> Raw:
+def _another(point: DataPoint, now: Raw, *, high: bool) -> Raw:
     if not isinstance(now, int) or point.data_type is DataType.BINARY:
         return now
-    low, high = (0, 1) if point.scale is None else (point.scale.raw_min, point.scale.raw_max)
-    if point.data_type is DataType.ENUM:
-        high = len(point.texts) - 1
-    return low if now == high else high
+    if point.scale is None:
+        most = 1 if point.data_type is DataType.BOOL else len(point.texts) - 1
+        bits = [now ^ 1 << bit for bit in range(point.width)]
+        legal = [raw for raw in bits if raw <= most] or [0]
+        return legal[-1] if high else legal[0]
+    return point.scale.raw_min if now == point.scale.raw_max else point.scale.raw_max

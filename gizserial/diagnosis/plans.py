@@ -128,8 +128,8 @@ def order_plan(product: Product) -> Plan[list[Fault]]:
     except BodyError:
         return []
     steps: list[orders.Step] = []
-    for point, raw in asked:
-        control = orders.control(codec, point, raw, known)
+    for point, raw, high in asked:
+        control = orders.control(codec, point, raw, known, high=high)
         acked = yield from _control(numbers, control)
         after = yield from _read(codec, numbers)
         if after is None:

@@ -138,7 +138,10 @@ def diagnose(exchanges: Sequence[Exchange], role: Role, product: Product | None 
     peers = [frame for frame in frames if not _is_ours(frame, role)]
     ours = [frame for frame in frames if _is_ours(frame, role) and frame.command not in NOTICES]
     refused = [f for f in peers if f.command in NOTICES and f.payload[:1] == b"\x01" and f.sn in line.asked]
-    if ours and not answered:
+    copied = [f for f in ours if f.sn in line.asked and f.command == line.asked[f.sn].probe.wire[4]]
+    if len(copied) >= 2 and copied == ours and not answered:
+        found.append(faults.wrong_command(role, line.asked[copied[0].sn].probe.wire, copied[0]))
+    elif ours and not answered:
         found.append(faults.swapped_roles(ours, role))
     elif peers:
         found += _answers(line, peers, answered, refused)
