@@ -153,7 +153,7 @@ class FileTransfers:
     def _receiver_stop(self, frame: Frame, now: float) -> None:
         self._endpoint.ack(frame, now=now)
         if self.sending and self._sender is not None:
-            self._sender.end(Outcome.STOPPED_BY_PEER, "the receiver stopped (27)")
+            self._sender.stopped()
         else:
             self._tell(LateStopReceived(sending=True))
 

@@ -180,6 +180,11 @@ class FileSender:
         self.end(outcome, detail)
         self._endpoint.send(Command.FILE_SENDER_STOP, now=now, reserved=True, token=FileStep(self))
 
+    def stopped(self) -> None:
+        """The receiver stopped (27)."""
+        where = f" at piece {self._number} of {self._count}" if self._number else " before the first piece"
+        self.end(Outcome.STOPPED_BY_PEER, f"the receiver stopped (27){where}")
+
     def end(self, outcome: Outcome, detail: str) -> None:
         """It is over."""
         if self.over:

@@ -214,7 +214,8 @@ class Push:
         if ended is None:
             raise AssertionError("a transfer without its end")
         if ended.outcome is not Outcome.COMPLETE and not self._complete_sent:
-            unwanted = ended.outcome in {Outcome.REFUSED, Outcome.STOPPED}
+            declined = ended.outcome is Outcome.STOPPED_BY_PEER and not self._timing.count
+            unwanted = declined or ended.outcome in {Outcome.REFUSED, Outcome.STOPPED}
             return self._report("refused" if unwanted else "failed", ended.detail)
         # The last piece may have been stored though its ack got lost: the version says it.
         return await self._version(ended)

@@ -208,6 +208,8 @@ def test_the_receiver_stops_with_27() -> None:
     line.receive(ready_frame(IMAGE, 128))
     line.take()
     line.receive(bytes.fromhex("FF FF 00 05 27 24 00 00 50"))  # V121
+    assert ended(line).outcome is Outcome.STOPPED_BY_PEER
+    assert ended(line).detail == "the receiver stopped (27) at piece 1 of 2"
     assert line.take() == [Frame(0x28, 0x24)]
     line.run_for(10)
     assert not line.frames(0x1D)  # the piece that was under way is not repeated
