@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support_recordings import PRODUCT, a_day, late_mcu, old_module, record
 
 from gizserial.capture.record import Record
 from gizserial.framing import Frame
+from gizserial.io.files import open_capture
+from gizserial.io.products import load_product
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.module import ModuleRole
@@ -105,3 +109,16 @@ def test_every_finding_has_its_evidence() -> None:
 def test_a_side_that_says_nothing_cannot_be_cloned() -> None:
     with pytest.raises(CloneError, match="the mcu says nothing"):
         clone_mcu([Record(1.0, "module>mcu", Frame(0x07, 1).encode())], PRODUCT)
+
+
+def test_the_vendors_sdk_is_found_again(samples: Path) -> None:
+    """What its sources say: 200 ms and two resends, no report when a control changes nothing, variant C."""
+    with open_capture(str(samples / "capture-pet.jsonl")) as capture:
+        records = list(capture.records())
+    clone = clone_mcu(records, load_product(samples / "capture-pet-product.json"))
+    assert clone.options.ack_wait == pytest.approx(0.2, abs=0.02)
+    assert clone.options.tries == 3
+    assert clone.options.report_after_control is False
+    assert (clone.options.info_variant, clone.options.soft_ver) == ("C", "03030000")
+    module = clone_module(records)
+    assert (module.options.soft_ver, module.options.tz_s) == ("04020006", 28800)
