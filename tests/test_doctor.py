@@ -292,6 +292,13 @@ def test_a_wrong_id_of_acks_is_named() -> None:
     assert codes(examine(Sick(plain(), sends=sends))) == ["wrong-command"]
 
 
+def test_a_number_that_only_reads_is_judged_by_its_range() -> None:
+    product = named("heater")  # nothing to control shows an order; 300 is 01 2C, and 2C 01 is out of range
+    mcu = Turned(McuRole(product, values={"Room_Temperature": 30}), {"numbers"}, takes=False, gives=True)
+    diagnosis = examine(mcu, product=product)
+    assert diagnosis.sentence == "The MCU writes numbers little-endian."
+
+
 @pytest.mark.parametrize(
     ("defect", "expected"),
     [

@@ -358,11 +358,9 @@ def of_orders(
         words = ", or ".join(order.words for order in judged)
         telling = (step for step in steps if not orders.predicts(step, codec, orders.RIGHT))
         step = next(telling, steps[0])
-        seen = (
-            f"status {quote(step.before)}",
-            f"control {quote(step.control)}",
-            f"then status {quote(step.after)}",
-        )
+        seen: tuple[str, ...] = (f"status {quote(step.before)}",)
+        if step.control:
+            seen += (f"control {quote(step.control)}", f"then status {quote(step.after)}")
         if judged:
             faults.append(Fault("byte-order", f"The MCU {words}.", seen, _BIG_ENDIAN))
         else:

@@ -177,7 +177,9 @@ def judge(steps: Sequence[Step], codec: P0Codec) -> list[Order]:
     followed = any(order == RIGHT for _count, order in fitting)
     if RIGHT in best or (followed and least):
         return [RIGHT]
-    fewest = min(len(order.parts) for order in best)
+    if not any(step.control for step in steps):
+        best = [order for order in best if not order.takes]  # nothing was asked, so nothing was misread
+    fewest = min((len(order.parts) for order in best), default=0)
     return [order for order in best if len(order.parts) == fewest]
 
 

@@ -137,6 +137,8 @@ def order_plan(product: Product) -> Plan[list[Fault]]:
         if acked:  # a control that was lost says nothing
             steps.append(orders.Step(status, control, after))
         status = after
+    if not asked:
+        steps.append(orders.Step(status, b"", status))  # what it says may be telling by itself
     judged = orders.judge(steps, codec) if steps else [orders.RIGHT]
     order = judged[0] if judged else orders.RIGHT
     restored = yield from _restore(codec, numbers, order, first, status)
