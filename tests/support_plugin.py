@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,11 +38,9 @@ def running(program: Path) -> Iterator[str]:
 @contextmanager
 def simulated_board() -> Iterator[str]:
     """Our MCU in a process of its own, as a board would be; gives its PORT."""
-    command = "from sim.cli import main; main()"
-    words = ["mcu", "--port", "tcp-listen:127.0.0.1:0", "-p", str(PRODUCT), "--json"]
-    with subprocess.Popen(
-        [sys.executable, "-c", command, *words], stdout=subprocess.PIPE, text=True
-    ) as process:
+    mcu = ["mcu", "--port", "tcp-listen:127.0.0.1:0", "-p", str(PRODUCT), "--json"]
+    words = [sys.executable, "-c", "from sim.cli import main; main()", *mcu]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield json.loads(process.stdout.readline())["port"]
@@ -52,8 +51,9 @@ def simulated_board() -> Iterator[str]:
 def pytest_of(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run pytest as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio", *words],
+        [sys.executable, "-m", "pytest", "-p", "gizwits", *words],
         cwd=folder,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # starts faster
         capture_output=True,
         text=True,
         timeout=100,

@@ -293,7 +293,7 @@ def test_the_plugin_can_be_turned_off_and_costs_nothing(pytester: pytest.Pyteste
         """
     )
     pytester.runpytest_subprocess("-p", "gizwits").assert_outcomes(passed=1)
-    result = pytester.runpytest_subprocess("-p", "gizwits", "-p", "no:gizwits", "--gizwits-port=x")
+    result = run(pytester, "-p", "no:gizwits", "--gizwits-port=x")
     result.stderr.fnmatch_lines(["*unrecognized arguments: --gizwits-port=x*"])
 
 
@@ -319,7 +319,7 @@ def test_workers_take_turns_at_a_real_port(pytester: pytest.Pytester) -> None:
         import os, time
         import pytest
 
-        @pytest.mark.parametrize("number", range(2))
+        @pytest.mark.parametrize("number", [5])
         def test_it(gizwits_module, number, request):
             assert [mark.args for mark in request.node.iter_markers("xdist_group")] == [("gizwits_port",)]
             here = os.open("mine", os.O_CREAT | os.O_EXCL)  # nobody else is here
@@ -331,7 +331,7 @@ def test_workers_take_turns_at_a_real_port(pytester: pytest.Pytester) -> None:
     )
     with simulated_board() as port:
         result = pytester.runpytest_subprocess(*XDIST, "--dist", "each", f"--gizwits-port={port}")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=2)
 
 
 def test_a_port_has_one_user_at_a_time(tmp_path: Path) -> None:

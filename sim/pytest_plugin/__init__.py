@@ -15,11 +15,13 @@ from sim.pytest_plugin import settings as _settings
 
 if TYPE_CHECKING:
     from gizserial.product import Product
-    from sim.pytest_plugin.bench import PortUnderTest
-    from sim.pytest_plugin.cloud import TestCloud
-    from sim.pytest_plugin.mcu import McuStation
-    from sim.pytest_plugin.module import ModuleStation
-    from sim.pytest_plugin.stage import Stage
+
+    # "as": for the annotations of users' tests too.
+    from sim.pytest_plugin.bench import PortUnderTest as PortUnderTest
+    from sim.pytest_plugin.cloud import TestCloud as TestCloud
+    from sim.pytest_plugin.mcu import McuStation as McuStation
+    from sim.pytest_plugin.module import ModuleStation as ModuleStation
+    from sim.pytest_plugin.stage import Stage as Stage
 
 SHOWN: Final = 20
 """Frames that the report of a failed test shows."""
@@ -57,7 +59,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--dist loadgroup`` one worker has the real port; else its lock lets one test in at a time."""
-    if not config.stash[_SETTINGS].port or not config.pluginmanager.hasplugin("xdist"):
+    if not config.stash[_SETTINGS].port or config.getoption("dist", default=None) is None:
         return
     for item in items:
         if not _ON_THE_PORT.isdisjoint(getattr(item, "fixturenames", ())):
