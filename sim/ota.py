@@ -27,6 +27,7 @@ BANKS: Final = 2
 ERASED: Final = 0xFF
 _FORMAT: Final = "gizsim flash 1"
 _VERSION: Final = re.compile(rb"GIZVER=([!-~]{1,8})(?=[\x00-\x20]|\Z)")
+_NAME: Final = re.compile(r"[!-~]{1,8}")
 _KEY: Final = re.compile(rb"GIZKEY=([0-9a-f]{32})")
 
 
@@ -102,6 +103,7 @@ class Flash:
         try:
             sound = firmware is None or (
                 record["boot"] in range(BANKS)
+                and _NAME.fullmatch(firmware["version"]) is not None
                 and _digest(self._read(record["boot"], int(firmware["size"]))) == firmware["md5"]
             )
         except (ValueError, KeyError, TypeError):

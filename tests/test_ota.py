@@ -119,6 +119,13 @@ def test_a_damaged_flash_boots_what_the_mcu_was_made_with(tmp_path: Path) -> Non
     assert "damaged" in flash.note
 
 
+def test_a_version_that_no_answer_can_hold_counts_as_damage(tmp_path: Path) -> None:
+    path = tmp_path / "mcu.flash"
+    flashed(Flash(4096, path), FIRMWARE)
+    path.write_bytes(path.read_bytes().replace(b'"00000002", ', b'"000000022",', 1))
+    assert Flash(4096, path).version is None
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"x" * 9000, b'{"format": "gizsim flash 1"}'])
 def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other"
