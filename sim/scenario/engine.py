@@ -28,7 +28,7 @@ WITHIN: Final = 2.0
 """Seconds that an expectation waits unless it says otherwise."""
 NOTHING_FOR: Final = 1.0
 CLOUD_WITHIN: Final = 5.0
-MOST_STEPS: Final = 100_000
+MOST_STEPS: Final = 50_000
 """Steps of one run: a repetition that waits for nothing never reaches the end of time."""
 _SHOWN: Final = 12
 """Frames that a failure shows."""
@@ -509,6 +509,7 @@ class _Run:
         number = 0
         while number < times and self._log.now() < end - _SLACK:
             number += 1
+            branch.mark, branch.since = len(self._log.seen), self._log.now()  # each round begins anew
             if "as" in given:
                 branch.variables[given["as"]] = number
             await self._sequence(args["steps"], branch)

@@ -18,6 +18,7 @@ from gizserial.m2m.http import Server
 from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
 from gizserial.p0 import Meaning, P0Codec
+from sim.clock import LoopClock
 from sim.cloud_faults import CloudFaults
 from sim.faults import Faults
 from sim.faulty import FaultyTransport, Tap
@@ -39,17 +40,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = 30.0
 """Seconds until the MCU must have answered the handshake."""
 _Options = TypeVar("_Options")
-
-
-class StageClock:
-    """The time of the event loop, counted from when the stage was set."""
-
-    def __init__(self) -> None:
-        self._start = asyncio.get_running_loop().time()
-
-    def now(self) -> float:
-        """Seconds."""
-        return asyncio.get_running_loop().time() - self._start
 
 
 class Stage:
@@ -78,7 +68,7 @@ class Stage:
         self._tap = tap
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
-        self._clock = StageClock()
+        self._clock = LoopClock()  # as it is: a difference may round so that virtual time stands still
         self.line: FaultyTransport
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,232 @@
+"""Scenarios: every fixture passes in virtual time, errors say their place, a seed repeats a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+from click.testing import Result as CliResult
+
+from sim.cli.run import run
+from sim.clock import run_virtual
+from sim.scenario import Result, Scenario, ScenarioError, run_scenario
+from sim.scenario.model import schema
+from sim.scenario.report import junit
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIOS = sorted((ROOT / "fixtures" / "scenarios").glob("*.yaml"))
+HEAD = "setup: {product: pet-house.json}\nsteps:\n"
+PRODUCTS = ROOT / "fixtures" / "products"
+
+
+def parsed(text: str, head: str = HEAD) -> Scenario:
+    return Scenario.parse(head + text, source="test.yaml", base=PRODUCTS)
+
+
+def play(text: str, head: str = HEAD, **kwargs: Any) -> Result:
+    return run_virtual(run_scenario(parsed(text, head), **kwargs))
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_fixtures_pass(path: Path) -> None:
+    result = run_virtual(run_scenario(Scenario.load(path)))
+    assert result.passed, result.summary
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_fixtures_are_as_the_schema_says(path: Path) -> None:
+    # PyYAML is YAML 1.1, to which the bare word "on" is true; editors read YAML 1.2.
+    text = path.read_text(encoding="utf-8").replace("{on:", '{"on":')
+    jsonschema.validate(yaml.safe_load(text), schema())
+
+
+def test_the_schema_file_is_that_of_the_model() -> None:
+    stored = json.loads((ROOT / "sim" / "scenario" / "schema.json").read_text(encoding="utf-8"))
+    assert stored == schema()
+    jsonschema.Draft202012Validator.check_schema(stored)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "says"),
+    [
+        ("- snd: heartbeat", 3, 3, "there is no step 'snd'; did you mean 'send'?"),
+        ("- send: hartbeat", 3, 3, "there is no frame 'hartbeat'"),
+        ("- send: control LED_X=1", 3, 3, "there is no data point 'LED_X'"),
+        ("- set: {LED_R: 300}", 3, 3, "LED_R: 300 is not allowed"),
+        ("- expect: {frame: report, with: 1s}", 3, 27, "did you mean 'within'?"),
+        ("- expect: {frame: rport}", 3, 19, "did you mean 'report'?"),
+        ("- expect: {within: 1s}", 3, 11, "exactly one of: frame, nothing, values"),
+        ("- wait: soon", 3, 9, "'soon' is no time"),
+        ("- fault: los:0.1", 3, 10, "there is no fault 'los'"),
+        ("- send: control LED_R=${x}", 3, 3, "there is no variable 'x'"),
+        ("- {wait: 1s, send: heartbeat}", 3, 3, "a step does one thing"),
+        ("- send: {hex: FFF, from: module}", 3, 15, "is not hex"),
+        ("- repeat: {times: 0, steps: [{wait: 1s}]}", 3, 19, "a whole number from 1"),
+        ("- repeat: {times: 1, steps: []}", 3, 29, "the list is empty"),
+        ("- wait: [", 4, 1, ""),
+        ("- wait: 1s\n  wait: 2s", 4, 3, "wait is given twice"),
+    ],
+)
+def test_errors_say_where_and_what_to_do(text: str, line: int, column: int, says: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parsed(f"{text}\n")
+    place = caught.value.place
+    assert place is not None
+    assert (place.line, place.column) == (line, column)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(f"test.yaml:{line}:")
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        ("", "test.yaml: it is empty"),
+        ("steps: [{wait: 1}]\n", "needs setup"),
+        ("setup: {product: none.json}\nsteps: [{wait: 1}]\n", "test.yaml:1:18: "),
+        ("setup: {product: pet-house.json, baud: fast}\nsteps: [{wait: 1}]\n", "a whole number from 50"),
+        (
+            "setup: {product: pet-house.json, clock: virtual, mcu: {port: COM3}}\nsteps: [{wait: 1}]\n",
+            "needs the real clock",
+        ),
+        ("\tsteps\n", "test.yaml:1:1: "),
+        ("[" * 60 + "]" * 60, "nested too deeply"),
+        ("a: &a [1,1,1]\n", "no member 'a'"),
+    ],
+)
+def test_a_setup_that_is_none(head: str, says: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parsed("", head)
+    assert says in str(caught.value)
+
+
+def test_any_text_is_a_scenario_or_an_error() -> None:
+    whole = SCENARIOS[0].read_bytes()
+    for size in range(0, len(whole), 7):
+        with contextlib.suppress(ScenarioError):
+            Scenario.parse(whole[:size], source="cut.yaml", base=SCENARIOS[0].parent)
+
+
+# --- failures
+
+
+def test_a_failure_says_the_step_what_was_expected_and_what_came() -> None:
+    result = play("- send: control LED_R=30\n- expect: {frame: report, attrs: {LED_R: 31}, within: 500ms}\n")
+    assert not result.passed
+    assert result.summary.startswith("test.yaml:4:3: expect")
+    assert "expected: report LED_R=31 within 0.5 s" in result.summary
+    assert "LED_R=30" in result.summary
+    assert "<- LED_R is 30, not 31" in result.summary
+    assert "--seed 1" in result.summary
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        (
+            "- send: heartbeat\n- expect: {frame: heartbeat_ack, within: 5ms}\n",
+            "heartbeat_ack within 0.005 s",
+        ),
+        ("- send: heartbeat\n- expect: {frame: heartbeat_ack, not before: 1s}\n", "too early"),
+        ("- send: heartbeat\n- expect: {frame: heartbeat_ack, count: 2}\n", "2 times heartbeat_ack"),
+        ("- send: heartbeat\n- expect: {nothing: any}\n", "nothing at all for 1 s"),
+        ("- expect: {values: {LED_R: {min: 1, max: 3}}}\n", "LED_R is 0, less than 1"),
+        ("- fault: mute\n- send: heartbeat\n- expect: {frame: heartbeat, arrived: true}\n", "no heartbeat"),
+        ("- parallel:\n  - [{wait: 1h}]\n  - [{expect: noise}]\n", "noise within 2 s"),
+        ("- wait: 11min\n", "the end of the scenario within 600 s"),
+        ("- repeat: {forever: true, steps: [{wait: 0}]}\n", "50000 steps"),
+    ],
+)
+def test_what_is_not_so_fails(steps: str, says: str) -> None:
+    assert says in play(steps).summary
+
+
+def test_what_is_so_passes() -> None:
+    steps = """
+- send: heartbeat
+- expect: {frame: heartbeat_ack, count: 1, within: 1s}
+- expect: {nothing: error, for: 2s}
+- fault: {on: ["corrupt:1@module>mcu"], for: 100ms}
+- send: {frame: heartbeat, sn: 77}
+- expect: {frame: heartbeat, sn: 77}
+- expect: {frame: heartbeat, arrived: true, count: 0, within: 1s}
+- set: {Temperature: 20}
+- expect: {frame: report, attrs: {Temperature: {is: 20.4, tolerance: 0.5, not: 3, in: [20, 21]}}}
+- press: time
+- expect: {frame: network_time_ack, fields: {year: 0}}
+- wifi: {signal: 20}
+- restart: module
+- expect: {frame: device_info, within: 5s}
+"""
+    result = play(steps)
+    assert result.passed, result.summary
+
+
+def test_variables_are_put_in() -> None:
+    head = HEAD.replace("steps:", "variables: {level: 30, name: LED_R}\nsteps:")
+    steps = "- send: control ${name}=${level}\n- expect: {values: {LED_R: 30}}\n"
+    assert play(steps, head).passed
+    assert "LED_R is 31" in play(steps, head, variables={"level": "31"}).summary
+    with pytest.raises(ScenarioError, match="there is no variable 'other'; it has: level, name"):
+        play(steps, head, variables={"other": 1})
+
+
+def test_who_sends_must_be_clear() -> None:
+    with pytest.raises(ScenarioError, match=r"test.yaml:3:3: who sends this\?"):
+        play("- send: {hex: '00'}\n")
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_a_seed_repeats_the_run_byte_by_byte(seed: int) -> None:
+    path = ROOT / "fixtures" / "scenarios" / "lossy-line.yaml"
+
+    def crossed(seed: int) -> list[Any]:
+        seen: list[Any] = []
+        scenario = Scenario.load(path).replaced(seed=seed)
+        run_virtual(run_scenario(scenario, tap=lambda *what: seen.append(what)))
+        return seen
+
+    first = crossed(seed)
+    assert len(first) > 100
+    assert crossed(seed) == first
+    assert crossed(seed + 10) != first
+
+
+# --- the command
+
+
+def invoke(*words: str | Path) -> CliResult:
+    return CliRunner().invoke(run, [str(word) for word in words], catch_exceptions=True)
+
+
+def test_the_command_tells_writes_and_judges(tmp_path: Path) -> None:
+    good = ROOT / "fixtures" / "scenarios" / "control-and-report.yaml"
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        f"setup: {{product: {json.dumps(str(PRODUCTS / 'pet-house.json'))}}}\nsteps: [{{expect: noise}}]\n"
+    )
+    result = invoke(good, bad, "--report", tmp_path / "junit.xml")
+    assert result.exit_code == 1, result.output
+    assert "11 steps" in result.output
+    assert "bad.yaml:2:9: expect noise: failed" in result.output
+    suite = ET.parse(tmp_path / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    result = invoke(good, "--json", "--capture", tmp_path / "run.jsonl")
+    lines = [json.loads(line) for line in result.output.splitlines()]
+    assert {line["kind"] for line in lines} == {"scenario", "frame", "step", "result"}
+    assert lines[-1]["passed"] is True
+    assert (tmp_path / "run.jsonl").read_text().count("module>mcu") > 3
+
+
+def test_the_command_prints_the_schema() -> None:
+    assert json.loads(invoke("--schema").output) == schema()
+
+
+def test_junit_of_nothing_is_a_document() -> None:
+    assert ET.fromstring(junit([])).tag == "testsuites"
