@@ -13,8 +13,9 @@ from gizserial.endpoint import QueueFullError
 from gizserial.errors import BodyError, EncodeError
 from gizserial.events import (
     Event,
-    FileOffered,
+    FileAnnounced,
     FileReady,
+    FileReceived,
     LateStopReceived,
     ModuleAsked,
     Outcome,
@@ -163,8 +164,13 @@ class FirmwareSide:
             self._ended(event, event.token.soft_version)
         elif isinstance(event, LateStopReceived):
             self._say("the MCU refused the firmware when it was complete (27)")
-        elif not isinstance(event, FileOffered):
-            self._say(f"a file of the MCU: {type(event).__name__}")
+        elif isinstance(event, FileAnnounced):
+            declined = f", which is not taken: {event.declined}" if event.declined else ""
+            self._say(f"the MCU announces a file of {event.size} bytes{declined}")
+        elif isinstance(event, FileReceived):
+            self._say(f"the file of the MCU is here: {len(event.data)} bytes, MD5 {event.md5}")
+        elif isinstance(event, TransferEnded) and event.outcome is not Outcome.COMPLETE:
+            self._say(f"the file of the MCU ended ({event.outcome.value}): {event.detail}")
         return True
 
     def _progress(self, event: TransferProgress) -> None:

@@ -16,8 +16,10 @@ from support_cloud_mqtt import until
 
 from gizserial import schemas
 from gizserial.commands import Command
+from gizserial.endpoint import QueueFullError
 from gizserial.events import Event, FrameReceived
 from gizserial.framing import Frame
+from gizserial.image import Image
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.m2m.firmware import MAX_FIRMWARE, download
 from gizserial.m2m.http import Offer
@@ -302,3 +304,21 @@ async def test_reports_pass_during_a_download_unless_told_otherwise(
             assert not reports
         else:
             await until(lambda: bool(reports), FAR)
+
+
+async def test_a_file_of_the_mcu_is_told() -> None:
+    async with bench(upload_most=1000) as running:
+        mcu = running.mcu
+
+        def sent(data: bytes) -> bool:
+            try:
+                mcu.role.send_file(Image(data), now=mcu.driver.now())
+            except QueueFullError:  # the last ack of the file before is still on its way
+                return False
+            mcu.driver.wake()
+            return True
+
+        await until(lambda: sent(bytes(500)))
+        await running.said("the file of the MCU is here: 500 bytes")
+        await until(lambda: sent(bytes(1001)))
+        await running.said("the MCU announces a file of 1001 bytes, which is not taken")
