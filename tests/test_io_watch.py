@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from support_io import Recorder
 
-from gizserial.capture.record import Record
-from gizserial.errors import CaptureError, TransportError
+from gizserial.errors import TransportError
 from gizserial.io.base import Port
-from gizserial.io.files import open_capture
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.io.ports import open_port
-from gizserial.io.recording import Recording
 from gizserial.io.watch import BACKLOG, Happened, Heard, Line, Watch
 
 
@@ -132,20 +127,3 @@ async def test_waiting_ends_without_anything() -> None:
     async with Watch([Line(one)]) as watch:
         await watch.wait(0)
         assert watch.take() is None
-
-
-def test_a_recording_can_be_read_while_it_grows(tmp_path: Path) -> None:
-    target = tmp_path / "run.jsonl"
-    with Recording(str(target)) as recording:
-        recording.add(Record(0.5, "mcu>module", b"\xff\xff"))
-        recording.flush()
-        with open_capture(str(target)) as capture:
-            assert list(capture.records()) == [Record(0.5, "mcu>module", b"\xff\xff")]
-    assert recording.records == 1
-
-
-def test_a_recording_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match="suffix"):
-        Recording("run.doc")
-    with pytest.raises(CaptureError, match="there is no such"), Recording(str(tmp_path / "no" / "run.jsonl")):
-        pass

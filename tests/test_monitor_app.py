@@ -15,7 +15,7 @@ from textual.widgets import ContentSwitcher, Input
 from gizserial.cli.monitor_app import MonitorApp
 from gizserial.framing import Frame
 from gizserial.io.files import open_capture
-from gizserial.io.recording import Recording
+from gizserial.io.recorder import CaptureRecorder
 from gizserial.io.watch import Happened, Heard
 from gizserial.monitor import Monitor
 
@@ -37,7 +37,9 @@ class Fed:
             self.things.append(Heard(self.now, None, chunk))
 
 
-def app_of(*chunks: bytes, recording: Recording | None = None, keep: int = 20_000) -> tuple[MonitorApp, Fed]:
+def app_of(
+    *chunks: bytes, recording: CaptureRecorder | None = None, keep: int = 20_000
+) -> tuple[MonitorApp, Fed]:
     source = Fed()
     source.say(*chunks)
     return MonitorApp(Monitor(PET, keep=keep), source, recording=recording), source
@@ -218,7 +220,7 @@ async def test_save_where_it_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 async def test_recording_takes_everything(tmp_path: Path) -> None:
     target = tmp_path / "all.jsonl"
-    with Recording(str(target)) as recording:
+    with CaptureRecorder(str(target)) as recording:
         app, source = app_of(*EXAMPLE, recording=recording, keep=2)
         async with app.run_test(size=(80, 24)) as pilot:
             await tick(pilot, app)

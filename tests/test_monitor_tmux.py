@@ -81,7 +81,7 @@ def simulator(*words: str) -> Iterator[None]:
 def test_between_a_simulated_mcu_and_a_simulated_module(tmp_path: Path) -> None:
     mcu, module, saved = tmp_path / "mcu", tmp_path / "module", tmp_path / "run.jsonl"
     words = [sys.executable, "-c", "from gizserial.cli import main; main()", "monitor", "--between"]
-    words += [f"pty:{mcu}", f"pty:{module}", "-p", str(PET), "--save", str(saved)]
+    words += [f"pty:{module}", f"pty:{mcu}", "-p", str(PET), "--save", str(saved)]
     terminal = Terminal(f"cd {ROOT} && {shlex.join(words)}", width=120, height=40)
     with contextlib.ExitStack() as stack:
         stack.callback(terminal.close)

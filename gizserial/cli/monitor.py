@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gizserial.cli.monitor_app import MonitorApp
     from gizserial.cli.monitor_sources import Printer, Source
     from gizserial.commands import Direction
-    from gizserial.io.recording import Recording
+    from gizserial.io.recorder import CaptureRecorder
     from gizserial.io.watch import Watch
     from gizserial.monitor import Monitor
     from gizserial.product import Product
@@ -45,10 +45,8 @@ _TERMINATED: Final = 143
     metavar="N",
     help="Bits per second.",
 )
-@click.option(
-    "--between", is_flag=True, help="Pass the bytes on between the two ports: the MCU's, the module's."
-)
-@click.option("--swap", is_flag=True, help="The first port hears the module, the second one the MCU.")
+@click.option("--between", is_flag=True, help="Pass the bytes on between the two ports: sit in the middle.")
+@click.option("--swap", is_flag=True, help="The first of two ports hears the MCU, the second the module.")
 @click.option("--save", metavar="FILE", help="Record everything; the suffix says the format.")
 @click.option(
     "--keep",
@@ -81,8 +79,8 @@ def monitor(
     """Watch a line: frames, values, counters and curves, with filters.
 
     One PORT: who sent a frame follows from its command. Two PORTs, one for each direction: the first hears
-    what the MCU sends, the second what the module sends. --between sits in the middle of a line that was cut:
-    the first port goes to the MCU, the second to the module. FILE is a capture, shown whole.
+    what the module sends, the second what the MCU sends. --between sits in the middle of a line that was cut:
+    the first port is wired to the module, the second to the MCU. FILE is a capture, shown whole.
 
     Press ? for the keys.
     """
@@ -93,13 +91,13 @@ def monitor(
             )
         if any(Path(port).resolve() == Path(save).resolve() for port in ports):
             raise click.UsageError("--save: this is the file that is shown; give another name")
-    from gizserial.io.recording import Recording
+    from gizserial.io.recorder import CaptureRecorder
     from gizserial.monitor import Monitor
 
     machine = Monitor(product, keep=keep)
     lines = plain or as_json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     # Opened when the ports are: a port that cannot be opened leaves an older recording as it is.
-    recording = Recording(save) if save is not None else None
+    recording = CaptureRecorder(save) if save is not None else None
     if _is_file(ports[0]):
         if len(ports) > 1 or between:
             raise click.UsageError("a FILE is watched alone; give one FILE, or one or two PORTs")
@@ -108,7 +106,9 @@ def monitor(
         if len(ports) > 2:
             raise click.UsageError("there are more than two ports; give one, or one for each direction")
         if between and len(ports) != 2:
-            raise click.UsageError("--between needs two ports: the MCU's, then the module's")
+            raise click.UsageError(
+                "--between needs two ports: the one at the module, then the one at the MCU"
+            )
         work = _watch_ports(
             ports, machine, recording, baud=baud, between=between, swap=swap, lines=lines, as_json=as_json
         )
@@ -125,7 +125,7 @@ def _is_file(text: str) -> bool:
 
 
 def _watch_file(
-    path: str, machine: Monitor, recording: Recording | None, *, lines: bool, as_json: bool
+    path: str, machine: Monitor, recording: CaptureRecorder | None, *, lines: bool, as_json: bool
 ) -> int:
     from gizserial.cli.monitor_sources import FileSource, Printer
     from gizserial.io.files import open_capture
@@ -144,7 +144,7 @@ def _watch_file(
 async def _watch_ports(
     ports: Sequence[str],
     machine: Monitor,
-    recording: Recording | None,
+    recording: CaptureRecorder | None,
     *,
     baud: int,
     between: bool,
@@ -156,7 +156,7 @@ async def _watch_ports(
     from gizserial.io.ports import open_port
     from gizserial.io.watch import Line, Watch
 
-    both: tuple[Direction, Direction] = ("module>mcu", "mcu>module") if swap else ("mcu>module", "module>mcu")
+    both: tuple[Direction, Direction] = ("mcu>module", "module>mcu") if swap else ("module>mcu", "mcu>module")
     directions: Sequence[Direction | None] = both if len(ports) == 2 else (None,)
     opened = [Line(open_port(port, baud=baud), who) for port, who in zip(ports, directions, strict=True)]
     async with Watch(opened, between=between) as watch, _opened(recording):
@@ -184,12 +184,12 @@ async def _next(watch: Watch, machine: Monitor, printer: Printer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _opened(recording: Recording | None) -> AsyncIterator[None]:
+async def _opened(recording: CaptureRecorder | None) -> AsyncIterator[None]:
     with recording or contextlib.nullcontext():
         yield
 
 
-def _app(machine: Monitor, source: Source, recording: Recording | None) -> MonitorApp:
+def _app(machine: Monitor, source: Source, recording: CaptureRecorder | None) -> MonitorApp:
     from gizserial.cli.monitor_app import MonitorApp
 
     return MonitorApp(machine, source, recording=recording)

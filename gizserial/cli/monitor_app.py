@@ -23,7 +23,7 @@ from gizserial.cli.monitor_sources import Source
 from gizserial.cli.monitor_widgets import CountersPane, Detail, Frames, Lines, Plot, ValuesPane
 from gizserial.errors import CaptureError
 from gizserial.io.files import atomic_writer
-from gizserial.io.recording import Recording
+from gizserial.io.recorder import CaptureRecorder
 from gizserial.io.watch import Happened, Heard
 from gizserial.monitor import Filter, FilterError, Monitor
 from gizserial.monitor.filters import HELP
@@ -145,7 +145,7 @@ class MonitorApp(App[int]):
         monitor: Monitor,
         source: Source,
         *,
-        recording: Recording | None = None,
+        recording: CaptureRecorder | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
@@ -220,8 +220,6 @@ class MonitorApp(App[int]):
                     break
                 changed = True
                 self._take(thing)
-            if self._recording is not None:
-                self._recording.flush()
         except CaptureError as error:
             self._trouble(error)
         if self.source.ended:

@@ -9,7 +9,7 @@ from typing import Protocol
 from gizserial.capture.record import Record
 from gizserial.describe import json_line, to_json
 from gizserial.errors import CaptureError
-from gizserial.io.recording import Recording
+from gizserial.io.recorder import CaptureRecorder
 from gizserial.io.watch import Happened, Heard, Watch
 from gizserial.monitor import Monitor, Row, clean
 
@@ -110,7 +110,7 @@ class Printer:
     def __init__(
         self,
         monitor: Monitor,
-        recording: Recording | None,
+        recording: CaptureRecorder | None,
         *,
         as_json: bool,
         tell: Callable[[str], object],
@@ -142,8 +142,6 @@ class Printer:
             return
         sys.stdout.write("".join(f"{self._line(row)}\n" for row in rows))
         sys.stdout.flush()
-        if self._recording is not None:
-            self._recording.flush()
 
     def _line(self, row: Row) -> str:
         if self._as_json:
