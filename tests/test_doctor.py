@@ -21,9 +21,9 @@ from gizserial.cli.doctor import search_rates
 from gizserial.commands import Role
 from gizserial.datapoints import DataPoints
 from gizserial.diagnosis.dialects import LENGTHS, SUMS
-from gizserial.diagnosis.examination import Plan
+from gizserial.diagnosis.examination import Exchange, Plan, Probe
 from gizserial.diagnosis.signals import inverted
-from gizserial.diagnosis.verdict import Diagnosis
+from gizserial.diagnosis.verdict import Diagnosis, diagnose
 from gizserial.framing import Frame, Framer
 from gizserial.io.driver import Driver, Machine
 from gizserial.io.pty import PtyPort
@@ -153,6 +153,11 @@ def without_escape(*places: str) -> Callable[[Frame], bytes]:
         return bytes(wire)
 
     return sends
+
+
+def test_a_glitch_before_a_frame_does_not_hide_a_fault() -> None:
+    diagnosis = examine(Sick(plain(), sends=lambda frame: b"\x00" + summed(xor)(frame)))
+    assert codes(diagnosis) == ["checksum-xor"]
 
 
 def test_a_missing_escape_is_named_with_its_place() -> None:
@@ -380,6 +385,16 @@ def test_another_product_is_named() -> None:
     other = named("heater")
     diagnosis = examine(plain(other), product=PET)
     assert "other-product" in codes(diagnosis)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [b"\xff", b"\xff\xff\x00", b"\xff\xff\x00\x05\x08", b"\xff\x55", b"\x00", Frame(0x08, 1).encode()],
+)
+def test_a_peer_that_never_stops_takes_bounded_time(pattern: bytes) -> None:
+    data = pattern * (60_000 // len(pattern))
+    exchange = Exchange(Probe(), data, b"", None, (data,))
+    assert diagnose([exchange], Role.MODULE).sentence
 
 
 # --- byte order

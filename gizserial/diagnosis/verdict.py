@@ -184,6 +184,7 @@ def _bad_bytes(line: _Line) -> tuple[list[Fault], list[Frame]]:
     if len(noise) <= _GLITCH and line.good:
         return [], []
     framed = [burst for burst in line.bursts if HEADER in burst]
+    framed = [burst[at if at <= _GLITCH else 0 :] for burst in framed for at in (burst.find(HEADER),)]
     explanations = search(framed)
     if explanations:
         named = faults.explained(explanations)
