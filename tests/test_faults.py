@@ -20,6 +20,7 @@ from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.module import ModuleRole
 from gizserial.module_options import ModuleOptions
+from sim.cli.options import with_faults
 from sim.clock import LoopClock, run_virtual
 from sim.faults import KINDS, Fault, FaultError, Faults
 from sim.faulty import FaultyTransport
@@ -329,3 +330,16 @@ def test_bad_lines_never_stop_the_roles() -> None:
         Faults([*faults, "echo:0.2", "ring:128", "baud:9600/9400"], seed=seed).install(link)
         module, mcu = ModuleRole(), McuRole(product("pet-house"))
         Simulation((module, link.a), (mcu, link.b)).run(until=30)
+
+
+def test_the_command_line_tells_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, _ = MemoryTransport.pair()
+    assert with_faults(ours, (), 5, Role.MODULE) is ours
+    line = with_faults(ours, ("loss:0.01", "mute:2s@5s"), 5, Role.MODULE)
+    assert isinstance(line, FaultyTransport)
+    told = capsys.readouterr()
+    assert told.out == ""  # standard output is for the ready line (cli.md §5)
+    assert told.err == "faults: loss:0.01, mute:2s@5s; repeat them with --seed 5\n"
+    drawn = with_faults(ours, ("loss:0.01",), None, Role.MCU)
+    assert isinstance(drawn, FaultyTransport)
+    assert capsys.readouterr().err.endswith(f"--seed {drawn.faults.seed}\n")

@@ -144,6 +144,7 @@ def _play(scenario: Scenario, variables: dict[str, str], show: _Show, records: l
             on_begin=show.began,
             on_step=show.step,
             on_seen=show.seen,
+            on_waiting=lambda place: click.echo(f"waiting for the device at {place} ...", err=True),
             tap=tap,
         )
 

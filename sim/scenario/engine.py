@@ -28,7 +28,7 @@ WITHIN: Final = 2.0
 """Seconds that an expectation waits unless it says otherwise."""
 NOTHING_FOR: Final = 1.0
 CLOUD_WITHIN: Final = 5.0
-MOST_STEPS: Final = 50_000
+MOST_STEPS: Final = 20_000
 """Steps of one run: a repetition that waits for nothing never reaches the end of time."""
 _SHOWN: Final = 12
 """Frames that a failure shows."""
@@ -44,6 +44,7 @@ async def run_scenario(
     on_step: OnStep | None = None,
     on_begin: Callable[[Step, float], None] | None = None,
     on_seen: Callable[[Seen], None] | None = None,
+    on_waiting: Callable[[str], None] | None = None,
     tap: Tap | None = None,
 ) -> Result:
     """Run a scenario in the running event loop.
@@ -52,6 +53,7 @@ async def run_scenario(
     :param on_begin: Told every step when it begins, and the time.
     :param on_step: Told every step that ended.
     :param on_seen: Told every frame as it was sent.
+    :param on_waiting: Told what the device has to open, when nobody is at the port yet.
     :param tap: Told all bytes; see :data:`sim.faulty.Tap`.
     :raises ScenarioError: a step cannot be done with this setup.
     :raises GizserialError: a part of it cannot be made, or the port not be opened.
@@ -63,7 +65,7 @@ async def run_scenario(
             f"there is no variable {unknown.pop()!r}; it has: {known}", source=scenario.source
         )
     steps: list[StepResult] = []
-    async with Stage(scenario.setup, on_seen=on_seen, tap=tap) as stage:
+    async with Stage(scenario.setup, on_seen=on_seen, on_waiting=on_waiting, tap=tap) as stage:
         run = _Run(scenario, stage, steps, on_step, on_begin)
         failed = await run.all({**scenario.variables, **(variables or {})})
         taken = stage.log.now()
@@ -121,6 +123,7 @@ class _Run:
         try:
             async with asyncio.timeout(most) as limit:
                 try:
+                    await self._stage.connected()
                     if self._scenario.setup.running:
                         await self._stage.running()
                     branch = _Branch(variables, len(self._log.seen), self._log.now())

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 """Seconds until the MCU must have answered the handshake."""
+_LOOK: Final = 0.01
+"""Seconds between two looks at whether the line is up."""
 _Options = TypeVar("_Options")
 
 
@@ -46,12 +48,18 @@ class Stage:
     """An asynchronous context manager: entering opens the line, leaving closes everything.
 
     :param on_seen: Told every frame.
+    :param on_waiting: Told what the device has to open, when nobody is at the port yet.
     :param tap: Told all bytes, before and after the faults.
     :raises GizserialError: a part cannot be made or opened.
     """
 
     def __init__(
-        self, setup: Setup, *, on_seen: Callable[[Seen], None] | None = None, tap: Tap | None = None
+        self,
+        setup: Setup,
+        *,
+        on_seen: Callable[[Seen], None] | None = None,
+        on_waiting: Callable[[str], None] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.setup: Final = setup
         self.faults: Final = Faults(setup.faults, seed=setup.seed)
@@ -65,7 +73,7 @@ class Stage:
         """Raw values that the cloud knows."""
         self.online = False
         """The device is on line in the simulated cloud."""
-        self._tap = tap
+        self._tap, self._on_waiting = tap, on_waiting
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self._clock = LoopClock()  # as it is: a difference may round so that virtual time stands still
@@ -159,6 +167,17 @@ class Stage:
             if task.done() and not task.cancelled():
                 task.result()
                 raise StepFailed("a simulator that goes on playing", ["it has ended"])
+
+    async def connected(self) -> None:
+        """Wait until somebody is at the other end."""
+        told = False
+        while not self.line.connected:
+            self.check()
+            place = self.line.other_end
+            if place is not None and not told and self._on_waiting is not None:
+                told = True
+                self._on_waiting(place)
+            await asyncio.sleep(_LOOK)
 
     async def running(self) -> None:
         """Wait until the handshake is done, and a pretended cloud is connected.
