@@ -14,6 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from click.testing import Result as CliResult
+from support_io import eventually
 
 from gizserial.io.ports import open_port
 from gizserial.io.products import load_product
