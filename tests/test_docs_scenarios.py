@@ -15,7 +15,7 @@ from sim.clock import run_virtual
 from sim.cloud_faults import USAGES
 from sim.faults import KINDS, Fault
 from sim.scenario import Scenario, run_scenario
-from sim.scenario.model import STEPS
+from sim.scenario.grammar import STEPS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("scenarios", "faults")}

@@ -22,7 +22,7 @@ from sim.cli.run import run
 from sim.clock import run_virtual
 from sim.mcu import McuSimulator, mcu_show
 from sim.scenario import Result, Scenario, ScenarioError, run_scenario
-from sim.scenario.model import schema
+from sim.scenario.grammar import schema
 from sim.scenario.report import junit
 
 ROOT = Path(__file__).resolve().parent.parent

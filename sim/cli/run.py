@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _schema(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from sim.scenario.model import schema
+        from sim.scenario.grammar import schema
 
         click.echo(json.dumps(schema(), ensure_ascii=False, indent=2))
         ctx.exit()

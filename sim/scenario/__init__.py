@@ -8,7 +8,8 @@
 """
 
 from sim.scenario.engine import run_scenario
-from sim.scenario.model import Scenario, Setup, Step
+from sim.scenario.grammar import Step
+from sim.scenario.model import Scenario, Setup
 from sim.scenario.nodes import ScenarioError
 from sim.scenario.result import Result, StepFailed
 

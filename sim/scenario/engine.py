@@ -17,9 +17,10 @@ from gizserial.errors import EncodeError, GizserialError
 from gizserial.framing import Frame
 from sim.faults import Fault, seconds
 from sim.faulty import Tap
+from sim.scenario.grammar import Step
 from sim.scenario.log import BabbleError, Seen
 from sim.scenario.match import compare_point, is_frame, objections, sender_of, text, wanted
-from sim.scenario.model import Scenario, Step, expectation, fill, send_words
+from sim.scenario.model import Scenario, expectation, fill, send_words
 from sim.scenario.nodes import ScenarioError
 from sim.scenario.result import Result, StepFailed, StepResult
 from sim.scenario.stage import Stage

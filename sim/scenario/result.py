@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any
 
 from gizserial.errors import GizserialError
-from sim.scenario.model import Scenario, Step
+from sim.scenario.grammar import Step
+from sim.scenario.model import Scenario
 
 
 class StepFailed(GizserialError):

@@ -108,7 +108,7 @@ class Duration:
         if not self.takes(node):
             raise node.fault("here stands a time, as 200ms, 1.5s or 2min")
         try:
-            return seconds(_plain(node.value))
+            return round(seconds(_plain(node.value)), 9)
         except FaultError as error:
             raise node.fault(str(error)) from None
 
