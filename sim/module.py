@@ -281,7 +281,7 @@ class ModuleSimulator:
             if self.lan is not None:
                 self.lan.announcer.configured()
             self.around.join()
-        elif not self._firmware.event(event):
+        elif not self._firmware.event(event, self.session, now):
             self._told(event)
         if self.lan is not None:
             self.lan.pump()

@@ -10,7 +10,7 @@ from typing import Final
 from gizserial import schemas
 from gizserial.commands import Command
 from gizserial.endpoint import QueueFullError
-from gizserial.errors import BodyError, EncodeError
+from gizserial.errors import BodyError, EncodeError, ValueOutOfRange
 from gizserial.events import (
     Event,
     FileAnnounced,
@@ -147,8 +147,8 @@ class FirmwareSide:
         except (QueueFullError, EncodeError, BodyError) as error:
             self._say(f"the MCU cannot be told the result (25): {error}")
 
-    def event(self, event: Event) -> bool:
-        """Tell how a transfer goes; gives whether the event is of one."""
+    def event(self, event: Event, session: CloudSession | None, now: float) -> bool:
+        """Tell how a transfer goes, hand on a file of the MCU; gives whether the event is of one."""
         if not isinstance(event, TransferEvent):
             return False
         if isinstance(event, FileReady):
@@ -169,9 +169,27 @@ class FirmwareSide:
             self._say(f"the MCU announces a file of {event.size} bytes{declined}")
         elif isinstance(event, FileReceived):
             self._say(f"the file of the MCU is here: {len(event.data)} bytes, MD5 {event.md5}")
+            self._upload(event.data, session, now)
         elif isinstance(event, TransferEnded) and event.outcome is not Outcome.COMPLETE:
             self._say(f"the file of the MCU ended ({event.outcome.value}): {event.detail}")
         return True
+
+    def _upload(self, data: bytes, session: CloudSession | None, now: float) -> None:
+        """One 0091 with the whole file in place of a P0 (device-cloud.md §8.4); dropped without a cloud.
+
+        GAgent begins to publish with the first piece and fills up with garbage when the transfer breaks off;
+        here the file is whole and checked before it leaves.
+        """
+        try:
+            published = session is not None and session.publish_report(data, now)
+        except ValueOutOfRange as error:
+            self._say(f"the file of the MCU cannot be published: {error}")
+            return
+        self._say(
+            "the file of the MCU is published"
+            if published
+            else "the file of the MCU is dropped: there is no cloud connection"
+        )
 
     def _progress(self, event: TransferProgress) -> None:
         step = event.number * STEPS // event.count if event.count else 0

@@ -306,19 +306,32 @@ async def test_reports_pass_during_a_download_unless_told_otherwise(
             await until(lambda: bool(reports), FAR)
 
 
-async def test_a_file_of_the_mcu_is_told() -> None:
-    async with bench(upload_most=1000) as running:
-        mcu = running.mcu
+def sent(mcu: McuSimulator, data: bytes) -> bool:
+    try:
+        mcu.role.send_file(Image(data), now=mcu.driver.now())
+    except QueueFullError:  # the last ack of the file before is still on its way
+        return False
+    mcu.driver.wake()
+    return True
 
-        def sent(data: bytes) -> bool:
-            try:
-                mcu.role.send_file(Image(data), now=mcu.driver.now())
-            except QueueFullError:  # the last ack of the file before is still on its way
-                return False
-            mcu.driver.wake()
-            return True
 
-        await until(lambda: sent(bytes(500)))
-        await running.said("the file of the MCU is here: 500 bytes")
-        await until(lambda: sent(bytes(1001)))
-        await running.said("the MCU announces a file of 1001 bytes, which is not taken")
+async def test_a_file_of_the_mcu_is_published_whole() -> None:
+    """One 0091 whose payload is the file, beyond what a report or the broker's usual packet has (§8.4)."""
+    data = b"#" + bytes(range(256)) * 20
+    async with bench(upload_most=len(data)) as running:
+        reports: list[Report] = []
+        running.cloud.subscribe(lambda event: reports.append(event) if isinstance(event, Report) else None)
+        await until(lambda: sent(running.mcu, data))
+        await running.said(f"the file of the MCU is here: {len(data)} bytes")
+        await running.said("the file of the MCU is published")
+        await until(lambda: data in [report.p0 for report in reports], FAR)
+        await until(lambda: sent(running.mcu, data + b"!"))
+        await running.said(f"the MCU announces a file of {len(data) + 1} bytes, which is not taken")
+
+
+async def test_a_file_of_the_mcu_without_a_cloud_is_dropped_and_told() -> None:
+    async with bench() as running:
+        await running.admin.post(f"/devices/{running.did}/disconnect")
+        await running.said("cloud lost")
+        await until(lambda: sent(running.mcu, b"x"))
+        await running.said("the file of the MCU is dropped: there is no cloud connection")
