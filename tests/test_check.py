@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from support_check import BYTE_TIME, Finger, benched, check, product
 
-from gizserial.errors import UnknownName
+from gizserial.errors import BodyError, UnknownName
 from gizserial.io.driver import Driver
 from gizserial.io.memory import MemoryLink
 from gizserial.io.memory_transport import MemoryTransport
@@ -102,7 +103,8 @@ def test_points_that_are_left_alone_are_never_written() -> None:
             for entry in line.entries:
                 frame = entry.frame
                 if entry.direction == "sent" and frame is not None and frame.payload[:1] == b"\x01":
-                    touched.update(bench.p0.parse(frame.payload, frame.command).raw or {})
+                    with contextlib.suppress(BodyError):  # a control that is too short on purpose
+                        touched.update(bench.p0.parse(frame.payload, frame.command).raw or {})
             await line.close()
         return run
 

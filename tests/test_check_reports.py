@@ -179,11 +179,11 @@ async def test_a_run_against_a_simulated_mcu_over_a_pty(tmp_path: Path) -> None:
         mcu.kill()
         await mcu.communicate()
     assert status == 0, out + err
-    assert "[ 1/10] ok      info.answered" in out
+    assert "[ 1/11] ok      info.answered" in out
     assert "0 failed" in out
     assert ET.parse(files["j.xml"]).getroot()[0].get("failures") == "0"
     assert "</html>" in files["r.html"].read_text(encoding="utf-8")
-    assert len(files["r.jsonl"].read_text(encoding="utf-8").splitlines()) == 11
+    assert len(files["r.jsonl"].read_text(encoding="utf-8").splitlines()) == 12
     with open_capture(str(files["c.pcapng"])) as capture:
         assert sum(1 for _item in capture.items) > 40
 

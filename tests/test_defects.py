@@ -29,6 +29,7 @@ from sim.mcu_defects import (
     identity,
     network,
     options_with,
+    rare,
     reports,
     values,
 )
@@ -280,7 +281,9 @@ def test_defects_compose() -> None:
 
 def test_names_are_unique_and_told() -> None:
     rows = [
-        row for table in (framing, exchanges, identity, values, reports, network) for row in table.DEFECTS
+        row
+        for table in (framing, exchanges, identity, values, reports, network, rare)
+        for row in table.DEFECTS
     ]
     assert len({row.name for row in rows}) == len(rows) == len(DEFECTS)
     for row in rows:

@@ -18,10 +18,11 @@ from gizserial.describe import value_text
 from gizserial.errors import BodyError
 from gizserial.framing import BadFrame, Frame
 from gizserial.p0 import P0, Meaning, P0Codec, raw_to_mcu
-from gizserial.product import DataPoint, DataType, Layout, Product
+from gizserial.product import DataPoint, Layout, Product
 from gizserial.wifi_status import WifiStatus
 from sim.conformance.line import BenchLine
 from sim.conformance.model import CaseFailedError, CaseSkippedError, Entry, Finding, Setting
+from sim.conformance.samples import other_value
 from sim.conformance.thresholds import (
     ACK,
     ACK_PATIENCE,
@@ -86,8 +87,11 @@ class Bench:
         self.product: Final[Product] = setting.product
         self.p0: Final = P0Codec(setting.product)
         self._words = Words(setting.product)
-        self.values: dict[str, Raw] = {}
-        """Raw values as the MCU told them last."""
+        self._values: dict[str, Raw] = {}
+        self._heard = 0
+        """Entries whose reports are in the values already."""
+        self.beyond: dict[str, Raw] = {}
+        """Values outside the definition's range that the bench wrote: seeing them again is no news."""
         self.findings: list[Finding] = []
         """Deviations that do not end the case."""
         self._person = person
@@ -206,6 +210,40 @@ class Bench:
     # --- values
 
     @property
+    def values(self) -> dict[str, Raw]:
+        """Raw values as the MCU told them last, by a report or in the answer to a read."""
+        heard, self._heard = self._heard, self.line.mark()
+        self._values.update(self.reported(heard))
+        return self._values
+
+    def others(self, *points: DataPoint) -> dict[str, Raw]:
+        """For each of these points a value that it does not have now."""
+        values = self.values
+        return {point.name: other_value(point, values.get(point.name)) for point in points}
+
+    def changed(self, before: Mapping[str, Raw], now: Mapping[str, Raw], *but: str) -> list[str]:
+        """Writable points, but for the named ones, that have another value than before."""
+        return [
+            p.name
+            for p in self.writable
+            if p.name not in but
+            and p.name in before
+            and p.name in now
+            and not self.same(p.name, before[p.name], now[p.name])
+        ]
+
+    def require_unchanged(
+        self, before: Mapping[str, Raw], now: Mapping[str, Raw], text: str, *but: str
+    ) -> None:
+        """Require that no writable point, but for the named ones, has another value than before.
+
+        :raises CaseFailedError: one has; ``text`` says after what.
+        """
+        changed = self.changed(before, now, *but)
+        if changed:
+            raise self.fail(text, expected=self.shown(changed, before), got=self.shown(changed, now))
+
+    @property
     def writable(self) -> list[DataPoint]:
         """The points that may be written here."""
         return [point for point in self.product.writable if point.name not in self.setting.leave]
@@ -240,12 +278,21 @@ class Bench:
             merged.update(report.raw)
         return merged
 
+    def read_frame(self, names: Iterable[str] = ()) -> Frame:
+        """A read of all points, or of the named ones; in variable length every flag is set.
+
+        Generated code answers a read without any flag with no flag, and so with no value (observed).
+        """
+        if self.product.layout is Layout.VARIABLE:
+            names = tuple(names) or [point.name for point in self.product.points]
+        return self.command(Command.P0_TO_MCU, self.p0.read(names))
+
     async def read(self, names: Iterable[str] = ()) -> dict[str, Raw]:
         """Ask for values, all or (variable length) the named ones.
 
         :raises CaseFailedError: no answer, or one that cannot be read.
         """
-        frame = self.command(Command.P0_TO_MCU, self.p0.read(names))
+        frame = self.read_frame(names)
         ack = await self.exchange(frame)
         payload = ack.frame.payload if ack.frame is not None else b""
         try:
@@ -268,6 +315,19 @@ class Bench:
         :raises CaseFailedError: it was never acked.
         """
         return await self.exchange(self.command(Command.P0_TO_MCU, self.p0.control(raw)))
+
+    async def control_and_rest(self, raw: Mapping[str, Raw], *, payload: bytes = b"", note: str = "") -> int:
+        """Send a control and let the MCU carry it out and report it; gives the mark before it.
+
+        :param payload: What is sent instead of a plain control of these values.
+        :raises CaseFailedError: it was never acked.
+        """
+        since = self.line.mark()
+        frame = self.command(Command.P0_TO_MCU, payload or self.p0.control(raw))
+        await self.exchange(frame, note=note)
+        await self.told_within(raw, since)
+        await self.settle()
+        return since
 
     async def report_within(self, since: int) -> None:
         """Wait for a report after the mark, with the usual patience."""
@@ -318,10 +378,17 @@ class Bench:
         if read_back:
             read = await self.read()
             got = {name: read[name] for name in raw if name in read}
+        self.require_taken(raw, got, what or "a control")
+
+    def require_taken(self, raw: Mapping[str, Raw], got: Mapping[str, Raw], what: str) -> None:
+        """Require that the points have the values that a control gave them.
+
+        :raises CaseFailedError: one has not.
+        """
         wrong = [name for name in raw if name not in got or not self.same(name, raw[name], got[name])]
         if wrong:
             raise self.fail(
-                f"{what or 'a control'} was acked, but {self.shown(wrong, raw)} did not arrive",
+                f"{what} was acked, but {self.shown(wrong, raw)} did not arrive",
                 expected=self.shown(raw, raw),
                 got=self.shown([name for name in wrong if name in got], got) or "no value",
             )
@@ -336,8 +403,7 @@ class Bench:
     async def change(self) -> None:
         """Give every point that may be written another value than it has, so that forgetting shows."""
         if self.writable:
-            await self.control({p.name: other_value(p, self.values.get(p.name)) for p in self.writable})
-            await self.settle()
+            await self.control_and_rest(self.others(*self.writable))
 
     async def first_values(self) -> None:
         """Learn all values; by a read, else from what was reported.
@@ -349,7 +415,6 @@ class Bench:
         try:
             await self.read()
         except CaseFailedError:
-            self.values.update(self.reported(0))
             if any(point.name not in self.values for point in self.product.writable):
                 raise
 
@@ -373,6 +438,8 @@ class Bench:
                 await self.control(wrong)
             except CaseFailedError as failed:
                 return f"{', '.join(wrong)}: {failed.finding.text}"
+            # A report that comes late would be taken for one of the next case.
+            await self.told_within(wrong, since)
             await self.settle()
         now = self.reported(since)
         wrong = {
@@ -476,39 +543,6 @@ class Bench:
     async def raw_data(self, data: bytes) -> Frame:
         """A frame with raw data for the MCU, not sent."""
         return self.command(Command.P0_TO_MCU, raw_to_mcu(data))
-
-
-def other_value(point: DataPoint, than: Raw | None) -> Raw:
-    """A legal value of the point that differs from another one, and whose bytes differ from one another."""
-    return next((value for value in sample_values(point) if value != than), sample_values(point)[0])
-
-
-def sample_values(point: DataPoint) -> list[Raw]:
-    """Values to write: a number's ends and one between, each value of an enum, patterns of bytes."""
-    if point.data_type is DataType.BOOL:
-        return [1, 0]
-    if point.data_type is DataType.ENUM:
-        return list(range(len(point.texts)))
-    if point.data_type is DataType.BINARY:
-        ramp = bytes((17 + index) & 0xFF for index in range(point.size))
-        holed = b"\0" + ramp[1:]
-        escaped = (b"\xff\x55" * point.size)[: point.size]
-        return [ramp, holed, b"\xff" * point.size, escaped, bytes(point.size)]
-    if point.scale is None:
-        return [0, point.raw_limit]
-    least, most = point.scale.raw_min, point.scale.raw_max
-    return list(dict.fromkeys([_between(least, most, point.size), most, least]))
-
-
-def _between(least: int, most: int, size: int) -> int:
-    """A value inside the range whose bytes are all different, where the range has one."""
-    pattern = int.from_bytes(bytes((0x12, 0x34, 0x56, 0x78))[-size:] if size > 1 else b"\x12", "big")
-    return pattern if least <= pattern <= most else least + (most - least) * 2 // 3
-
-
-def is_fixed(product: Product) -> bool:
-    """Whether every report carries every point."""
-    return product.layout is Layout.FIXED
 
 
 def _hex(raw: Raw) -> str:

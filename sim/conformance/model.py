@@ -121,6 +121,12 @@ class Entry:
         """The frame, if it is a good one."""
         return self.item if isinstance(self.item, Frame) else None
 
+    @property
+    def framed(self) -> bool:
+        """A frame, or one that only its checksum spoils: no noise looks like that."""
+        item = self.item
+        return isinstance(item, Frame) or (isinstance(item, BadFrame) and item.reason == "checksum")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:

@@ -27,6 +27,7 @@ from sim.conformance.thresholds import RESTART_PATIENCE
 CASE_LIMIT: Final = 900.0
 """Seconds after which a case is broken: longer than the longest wait, which is that for the full report."""
 
+_BEATS: Final = 4
 _PATIENCE_AT_END: Final = 5.0
 """Seconds in which an interrupted run puts values back."""
 
@@ -40,25 +41,29 @@ async def run_cases(
     *,
     progress: Progress | None = None,
     skipped: Iterable[str] = (),
+    cut_short: Callable[[RunResult], None] | None = None,
 ) -> RunResult:
     """Run the cases against the MCU on the bench's line, which is open.
 
-    The device's values are read before and put back afterwards. If it does not say who it is, the run ends
-    with the one case that says so.
+    The device's values are read before and put back afterwards. If nothing at all comes from it, the run ends
+    after the first case. If it is cancelled, the values are put back before the cancellation goes on.
 
     :param progress: Told before and after each case.
     :param skipped: Ids that the user does not want.
+    :param cut_short: Told what there is of a run that is cancelled.
     """
     run = _Run(bench, progress, len(cases))
     unwanted = frozenset(skipped)
     try:
-        await run.begin()
+        await run.begin(alone=all(case.observes for case in cases))
         for number, case in enumerate(cases, 1):
             await run.case(number, case, unwanted=case.id in unwanted)
     except asyncio.CancelledError:
         await run.interrupted()
+        if cut_short is not None:
+            cut_short(run.end())
         raise
-    return await run.end()
+    return run.end()
 
 
 class _Run:
@@ -71,9 +76,13 @@ class _Run:
         self._stopped = ""
         self._restored = ""
         self._facts: dict[str, str] = {}
+        self._silent = False
 
-    async def begin(self) -> None:
-        """Meet the MCU and learn its values."""
+    async def begin(self, *, alone: bool) -> None:
+        """Meet the MCU and learn its values.
+
+        :param alone: Only cases that look on are run: give them something to look at.
+        """
         bench = self._bench
         try:
             await bench.line.listen(0.05)
@@ -83,10 +92,22 @@ class _Run:
             await bench.settle()
             await bench.first_values()
             self._found = dict(bench.values)
+            if alone:
+                await self._traffic()
         except CaseFailedError as failed:
             self._facts["handshake"] = failed.finding.text
+            self._silent = not any(entry.framed for entry in bench.line.received())
         except LineLostError as lost:
             self._stopped = f"the line went down: {lost}"
+
+    async def _traffic(self) -> None:
+        """What a module says in an hour, for cases that only look on."""
+        bench = self._bench
+        for _ in range(_BEATS):
+            await bench.exchange(bench.command(Command.HEARTBEAT))
+            await bench.push_status(CONNECTED)
+            await bench.change()
+        await self._tidy()
 
     async def _met(self) -> Entry:
         """The answer to 01, for which a board that restarts when its port is opened has some time.
@@ -164,6 +185,8 @@ class _Run:
             seconds=ended - began,
             entries=entries,
         )
+        if self._silent and not self._stopped:
+            self._stopped = _no_mcu(bench.line.received())
         if not case.observes and not self._stopped:
             await self._tidy()
         return result
@@ -179,11 +202,12 @@ class _Run:
 
     async def interrupted(self) -> None:
         """Ctrl-C in the middle of a case: the values are put back all the same, if that goes quickly."""
+        self._stopped = self._stopped or "interrupted"
         with contextlib.suppress(TimeoutError, LineLostError):
             async with asyncio.timeout(_PATIENCE_AT_END):
                 await self._tidy()
 
-    async def end(self) -> RunResult:
+    def end(self) -> RunResult:
         """Everything that was found out."""
         bench = self._bench
         return RunResult(
@@ -194,3 +218,16 @@ class _Run:
             restored=self._restored,
             stopped=self._stopped,
         )
+
+
+def _no_mcu(received: Sequence[Entry]) -> str:
+    """Why there is nobody to judge, and what to do."""
+    came = (
+        f"only {sum(len(entry.wire) for entry in received)} bytes that are no frames"
+        if received
+        else "nothing"
+    )
+    return (
+        f"{came} came from the MCU; check its power, that its TX goes to our RX and ours to its, the ground,"
+        " and --baud; `gizserial doctor` looks for the cause"
+    )

@@ -20,8 +20,10 @@ RESEND_LATEST: Final = 1.5
 """A resend after this is late; newer peers wait 600 ms plus the time of the frame (R2)."""
 TRANSMISSIONS: Final = 4
 """A peer must tolerate so many equal frames (§1.8, ruling); more are endless repetition."""
-RESEND_PATIENCE: Final = 3.0
-"""How long the bench withholds an ack to see that the repetitions end."""
+RESEND_PATIENCE: Final = 6.0
+"""How long the bench waits for the first repetition: one product of the vendor waits 5 s (observed)."""
+RESEND_END: Final = 2.0
+"""After so many of its own intervals without a copy a frame has been given up, and after 1.5 s at least."""
 REPORT_INTERVAL: Final = 6.0
 """Least time between spontaneous reports (§6.4, §6.6)."""
 WATCH: Final = 20.0
@@ -30,6 +32,8 @@ FULL_REPORT: Final = 600.0
 """The periodic full report (§6.6)."""
 STORM: Final = 5
 """More commands of the MCU than this within a second are a storm: nothing can keep up at 9600 baud."""
+OWED: Final = 30.0
+"""A report may answer a control that is so old: whoever waits 5 s for an ack, four times, gets behind."""
 TIME_REQUESTS: Final = 3
 """More time requests than this within 10 s, each answered, are a storm."""
 QUIET: Final = 0.3

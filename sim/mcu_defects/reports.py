@@ -19,7 +19,6 @@ from sim.mcu_defects.hooks import (
     parsed,
     receiving,
     reporting,
-    sending,
 )
 from sim.mcu_defects.machine import DefectiveMcu
 from sim.mcu_defects.model import Fault, Make, Out, has_writable, is_fixed, is_variable, row
@@ -110,9 +109,7 @@ class _AsReport(Fault):
 class _Ticks(Fault):
     """Something leaves at regular times, while the line is up."""
 
-    def __init__(
-        self, seconds: float, make: Callable[[DefectiveMcu, int], Frame], *, most: int = 10**9
-    ) -> None:
+    def __init__(self, seconds: float, make: Callable[[DefectiveMcu, int], Frame], *, most: int) -> None:
         self._seconds, self._make, self._most = seconds, make, most
         self._due: float | None = None
         self._count = 0
@@ -129,6 +126,11 @@ class _Ticks(Fault):
         self._count += 1
         self._due = now + self._seconds if self._count < self._most else None
         self.mcu.say(self._make(self.mcu, self._count))
+
+
+def ticking(seconds: float, make: Callable[[DefectiveMcu, int], Frame], *, most: int = 10**9) -> Make:
+    """What :func:`make` gives leaves every so many seconds."""
+    return lambda: _Ticks(seconds, make, most=most)
 
 
 class _Storm(Fault):
@@ -185,7 +187,8 @@ def _rewritten(which: Callable[[Frame], bool], change: Callable[[DefectiveMcu, b
     return lambda: _Rewrites(which, change)
 
 
-def _report_of(mcu: DefectiveMcu, number: int) -> Frame:
+def report_of(mcu: DefectiveMcu, number: int) -> Frame:
+    """A report of everything."""
     return Frame(Command.P0_FROM_MCU, number + 0x60 & 0xFF, mcu.p0.report(mcu.role.raw))
 
 
@@ -245,11 +248,11 @@ def _read_all(mcu: DefectiveMcu, frame: Frame) -> Frame:
     return paid(frame, mcu.p0.read()) if is_read(frame) else frame
 
 
-def _empty_all(mcu: DefectiveMcu, frame: Frame) -> Frame:
-    p0 = parsed(mcu, frame) if is_reply(frame) else None
-    if p0 is not None and p0.raw is not None and len(p0.raw) == len(mcu.product.points):
-        return paid(frame, mcu.p0.reply({}))
-    return frame
+def _empty_all(mcu: DefectiveMcu, frame: Frame) -> Frame | None:
+    if not is_read(frame) or any(frame.payload[1:]):
+        return frame
+    mcu.say(Frame(Command.P0_TO_MCU + 1, frame.sn, mcu.p0.reply({})))
+    return None
 
 
 def _no_padding(mcu: DefectiveMcu, frame: Frame) -> Frame | None:
@@ -259,7 +262,8 @@ def _no_padding(mcu: DefectiveMcu, frame: Frame) -> Frame | None:
     return None if flags & ~mcu.p0.data_points.known_flags else frame
 
 
-def _points(product: Product) -> bool:
+def has_points(product: Product) -> bool:
+    """The product has data points."""
     return bool(product.points)
 
 
@@ -278,7 +282,7 @@ DEFECTS: Final = (
         _ANSWER,
         "4.2",
         receiving(lambda _mcu, frame: None if is_read(frame) else frame),
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "read-ack-empty",
@@ -286,7 +290,7 @@ DEFECTS: Final = (
         _ANSWER,
         "4.2",
         _rewritten(is_reply, lambda _m, _p: b""),
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "read-as-report",
@@ -294,7 +298,7 @@ DEFECTS: Final = (
         _ANSWER,
         "4.2",
         lambda: _AsReport(ack=False),
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "read-and-report",
@@ -302,7 +306,7 @@ DEFECTS: Final = (
         "a read draws no report",
         "4.2",
         lambda: _AsReport(ack=True),
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "read-reply-short",
@@ -310,7 +314,7 @@ DEFECTS: Final = (
         _LAYOUT,
         "5.4",
         _rewritten(is_reply, lambda _m, body: body[:-1]),
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "read-wrong-action",
@@ -318,7 +322,7 @@ DEFECTS: Final = (
         "action 03, variable length 13",
         "5.1",
         _rewritten(is_reply, lambda _m, body: bytes((body[0] + 1,)) + body[1:]),
-        fits=_points,
+        fits=has_points,
     ),
     row("read-stale", "answers reads with old values", _ANSWER, "4.2", _ReadStale, fits=has_writable),
     row(
@@ -350,7 +354,7 @@ DEFECTS: Final = (
         "answers a read without flags with nothing",
         "no flag asks for all",
         "5.5",
-        sending(_empty_all),
+        receiving(_empty_all),
         fits=is_variable,
     ),
     row(
@@ -391,7 +395,7 @@ DEFECTS: Final = (
         "a change is reported at once",
         "6.6",
         lambda: _AfterControl(lost=False),
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "report-change-late",
@@ -399,23 +403,23 @@ DEFECTS: Final = (
         "a change is reported at once",
         "6.6",
         _ChangesLate,
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "report-every-second",
         "reports every second",
         _RATE,
         "6.4, 6.6",
-        lambda: _Ticks(1.0, _report_of),
-        fits=_points,
+        ticking(1.0, report_of),
+        fits=has_points,
     ),
     row(
         "report-storm",
         "sends a report twenty times",
         "one report",
         "6.6",
-        lambda: _Storm(_report_of),
-        fits=_points,
+        lambda: _Storm(report_of),
+        fits=has_points,
     ),
     row(
         "report-noisy-sensor",
@@ -432,7 +436,7 @@ DEFECTS: Final = (
         "a full report every 600 s",
         "6.6",
         options={"report_full_s": 1e9},
-        fits=_points,
+        fits=has_points,
     ),
     row(
         "report-wrong-action",

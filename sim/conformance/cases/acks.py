@@ -7,8 +7,8 @@ from collections import Counter
 from gizserial import schemas
 from gizserial.commands import FRAMES, Command, Role
 from gizserial.framing import Frame
-from sim.conformance.bench import CONNECTED, Bench, other_value
-from sim.conformance.cases.registry import SHOULD, Group
+from sim.conformance.bench import CONNECTED, Bench
+from sim.conformance.cases.registry import MAY, SHOULD, Group
 from sim.conformance.model import WRITABLE
 from sim.conformance.thresholds import ACK_PATIENCE
 
@@ -86,20 +86,34 @@ async def status(bench: Bench) -> None:
 )
 async def control(bench: Bench) -> None:
     point = bench.writable[0]
-    raw = {point.name: other_value(point, bench.values.get(point.name))}
-    await _plain(bench, bench.command(Command.P0_TO_MCU, bench.p0.control(raw)))
+    await _plain(bench, bench.command(Command.P0_TO_MCU, bench.p0.control(bench.others(point))))
 
 
 @group.case(
     "unknown-action",
-    "A P0 with an unknown action is acked empty and does nothing",
+    "A P0 with an unknown action, or with none, is acked empty",
     rule="A newer cloud may send actions that this firmware does not know.",
     section="4.2, 5.1",
     severity=SHOULD,
     defects=("unknown-action-unacked",),
 )
 async def unknown_action(bench: Bench) -> None:
-    await _plain(bench, bench.command(Command.P0_TO_MCU, b"\x7e"))
+    for payload in (b"\x7e", b"\x7e\x01\x02", b""):
+        await _plain(bench, bench.command(Command.P0_TO_MCU, payload))
+
+
+@group.case(
+    "flags",
+    "Acks have no flags, also where the command had some",
+    rule="Flags of acks are 0000 unless the command says otherwise. Generated code copies those of a"
+    " heartbeat or a status push into its ack; modules do not look.",
+    section="1.5",
+    severity=MAY,
+    defects=("ack-flags-copied",),
+)
+async def flags(bench: Bench) -> None:
+    for command, payload in ((Command.HEARTBEAT, b""), (Command.STATUS, _status(CONNECTED.word))):
+        await _plain(bench, bench.command(command, payload, flags=0x8000))
 
 
 @group.case(
@@ -129,7 +143,7 @@ async def while_waiting(bench: Bench) -> None:
     point = bench.writable[0]
     with bench.line.withhold(Command.P0_FROM_MCU):
         since = bench.line.mark()
-        await bench.control({point.name: other_value(point, bench.values.get(point.name))})
+        await bench.control(bench.others(point))
         await bench.line.until(
             lambda: bench.line.frames(since, Command.P0_FROM_MCU), bench.patience(ACK_PATIENCE)
         )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from gizserial import schemas
 from gizserial.commands import FRAMES, Command, IllegalFrameCode, Role
 from gizserial.framing import BadFrame, Frame, Noise, checksum
 from gizserial.product import DataPoint, DataType
-from sim.conformance.bench import CONNECTED, Bench, other_value
+from sim.conformance.bench import CONNECTED, Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
 from sim.conformance.model import LARGE, POINTS, Entry, Need, Setting
 from sim.conformance.thresholds import ACK_PATIENCE, SECOND_ACK
 
 group = Group("framing")
 
+_KNOWN = frozenset(
+    {Command.DEVICE_INFO, Command.P0_TO_MCU, Command.HEARTBEAT, Command.STATUS, Command.RESTART_MCU}
+)
+"""Commands that an MCU program must support (§2)."""
+_NOTICE_WINDOW = 2.0
+"""A notice is for something that was sent within so many seconds before it."""
 _SPLIT_GAP = 0.02
 _LONG_GAP = 0.25
 """Below the 500 ms after which our roles give a frame up; no official receiver has a limit (§1.1)."""
@@ -142,7 +150,7 @@ def _length_ff(setting: Setting) -> str:
     defects=("escape-missing-in-length", "escape-missing-anywhere"),
 )
 async def escape_length(bench: Bench) -> None:
-    ack = await bench.exchange(bench.command(Command.P0_TO_MCU, bench.p0.read()))
+    ack = await bench.exchange(bench.read_frame())
     _escaped(bench, ack, "the answer to a read with a length of 00FF")
     if ack.frame is None or len(ack.frame.payload) != 250:
         raise bench.fail(
@@ -221,15 +229,15 @@ async def bad_checksum(bench: Bench) -> None:
     await bench.line.listen(SECOND_ACK)
     bench.unanswered(frame, since, "a heartbeat with a wrong checksum was acked")
     for point in bench.writable[:1]:
-        before = bench.values.get(point.name)
-        wanted = other_value(point, before)
-        control = bench.command(Command.P0_TO_MCU, bench.p0.control({point.name: wanted}))
+        before, raw = bench.values.get(point.name), bench.others(point)
+        wanted = raw[point.name]
+        control = bench.command(Command.P0_TO_MCU, bench.p0.control(raw))
         since = bench.line.mark()
         bench.line.send_wire(_damaged(control), note="control with a wrong checksum")
         await bench.line.sent_all()
         await bench.line.listen(SECOND_ACK)
         bench.unanswered(control, since, "a control with a wrong checksum was acked")
-        got = await bench.learn({}, since) or await bench.read()
+        got = bench.reported(since) or await bench.read()
         if before is not None and point.name in got and got[point.name] == wanted != before:
             raise bench.fail(
                 "a control with a wrong checksum was carried out",
@@ -281,7 +289,7 @@ def _notices(bench: Bench, since: int) -> list[Entry]:
 
 @group.case(
     "unknown-command",
-    "An unknown command is not acked and drew a notice with code 02",
+    "An unknown command is not acked and draws a notice with code 02",
     rule="Newer modules know more commands. An ack would say that it was carried out; the notice says "
     "that it is not known.",
     section="2, 4.9",
@@ -390,14 +398,64 @@ async def large(bench: Bench) -> None:
     await bench.exchange(await bench.raw_data(bytes(index & 0x7F for index in range(249))))
     await bench.alive("a frame with 250 bytes of payload")
     if bench.product.points:
-        now = await bench.read()
-        changed = [p.name for p in bench.writable if p.name in before and now.get(p.name) != before[p.name]]
-        if changed:
-            raise bench.fail(
-                "raw data overwrote values",
-                expected=bench.shown(changed, before),
-                got=bench.shown(changed, now),
-            )
+        bench.require_unchanged(
+            before, await bench.read(), "raw data of 249 bytes overwrote values: the buffer has no check"
+        )
+
+
+@group.case(
+    "while-sending",
+    "Commands that arrive while the MCU sends are not lost",
+    rule="The line has two directions. Firmware that sends byte by byte with its interrupts off, or with a"
+    " software UART, loses what comes meanwhile; the module sends it again after 200 ms, three times.",
+    section="1.1, 1.8",
+    defects=("deaf-while-sending",),
+)
+async def while_sending(bench: Bench) -> None:
+    since = bench.line.mark()
+    question = bench.command(Command.DEVICE_INFO)
+    bench.line.send(question)
+    await bench.line.sent_all()
+    beats = []
+    for _ in range(5):
+        beats.append(heartbeat(bench))
+        bench.line.send(beats[-1], note="while the answer to 01 is on its way")
+        await bench.line.sent_all()
+    frames = [question, *beats]
+    await bench.line.until(lambda: all(bench.ack_of(f, since) for f in frames), bench.patience(ACK_PATIENCE))
+    missing = [f"{bench.status_of(f)} sn {f.sn:02X}" for f in frames if bench.ack_of(f, since) is None]
+    if missing:
+        raise bench.fail(
+            f"of 01 and five heartbeats right behind it {', '.join(missing)} was not acked",
+            expected="an ack for each",
+            got=bench.line.received(since),
+        )
+
+
+@group.case(
+    "needless-notice",
+    "A good frame of a command that every MCU knows draws no notice",
+    rule="A notice says that a frame was damaged or is not known. Beside an ack it is a lie, instead of one"
+    " it hides a fault in the firmware's own check.",
+    section="2, 4.9",
+    severity=SHOULD,
+    defects=("notice-on-good-frames",),
+    observes=True,
+)
+async def needless_notice(bench: Bench) -> None:
+    sent: deque[Entry] = deque(maxlen=8)
+    for entry in bench.line.entries:
+        if entry.direction == "sent":
+            sent.append(entry)
+        elif entry.frame is not None and entry.frame.command == Command.ILLEGAL_FRAME_FROM_MCU:
+            recent = [e for e in sent if e.time >= entry.began - _NOTICE_WINDOW]
+            if recent and all(e.frame is not None and e.frame.command in _KNOWN for e in recent):
+                bench.note(
+                    "the MCU called a good frame illegal",
+                    expected="no notice: everything that was sent before it was sound",
+                    got=[*recent[-2:], entry],
+                    entry=entry,
+                )
 
 
 @group.case(
@@ -428,7 +486,8 @@ async def many_bytes(bench: Bench) -> None:
 @group.case(
     "all-good",
     "Everything that the MCU sent was frames",
-    rule="Length, checksum and escape were right in every frame, and nothing stood between them.",
+    rule="Length, checksum and escape were right in every frame, and nothing stood between them. What a boot"
+    " loader says while the MCU starts does not count.",
     section="1.2, 1.3, 1.6",
     defects=(
         "checksum-with-header",
@@ -443,10 +502,19 @@ async def many_bytes(bench: Bench) -> None:
     observes=True,
 )
 async def all_good(bench: Bench) -> None:
-    entries = bench.line.received()
-    for entry in entries:
+    booting = True
+    asked: dict[tuple[int, int], int] = {}
+    for entry in bench.line.entries:
         item = entry.item
-        if isinstance(item, BadFrame):
+        if entry.direction == "sent":
+            if isinstance(item, Frame):
+                booting = booting or item.command == Command.RESTART_MCU
+                asked[item.command + 1, item.sn] = item.flags
+        elif booting and (
+            isinstance(item, Noise) or (isinstance(item, BadFrame) and item.reason != "checksum")
+        ):
+            pass  # a boot loader's text on the way up: a module skips it, and the firmware cannot help it
+        elif isinstance(item, BadFrame):
             bench.note("the MCU sent a broken frame", expected="a good frame", got=[entry], entry=entry)
         elif isinstance(item, Noise) and item.wire.strip(b"\x00\xff"):
             bench.note("the MCU sent bytes outside any frame", expected="nothing", got=[entry], entry=entry)
@@ -457,8 +525,12 @@ async def all_good(bench: Bench) -> None:
                 got=item.wire.hex(" "),
                 entry=entry,
             )
-        elif isinstance(item, Frame) and item.flags & ~_flag_bits(item):
-            bench.note("reserved flag bits are set", expected="0000", got=f"{item.flags:04X}", entry=entry)
+        elif isinstance(item, Frame):
+            booting = booting and item.command == Command.RESTART_MCU + 1
+            # Generated code copies the flags of a command into its ack: ack.flags has that.
+            if item.flags & ~_flag_bits(item) and item.flags != asked.get((item.command, item.sn)):
+                got = f"{item.flags:04X}"
+                bench.note("reserved flag bits are set", expected="0000", got=got, entry=entry)
 
 
 def _flag_bits(frame: Frame) -> int:

@@ -75,7 +75,7 @@ async def versions(bench: Bench) -> None:
     payload, _fields = await _info(bench)
     for name, start in (("protocol_ver", 0), ("p0_ver", 8), ("hard_ver", 16), ("soft_ver", 24)):
         field = payload[start : start + 8]
-        if not re.fullmatch(rb"[!-~]{1,8}\x00*", field):
+        if not re.fullmatch(rb"[ -~]{1,8}\x00*", field):
             bench.note(
                 f"{name} holds bytes that are no printable characters",
                 expected="printable ASCII, filled with 00 at the end",
@@ -161,6 +161,28 @@ async def secret(bench: Bench) -> None:
 
 
 @group.case(
+    "data",
+    "The data for the module are key=value pairs",
+    rule="Behind the secret the MCU may give the module settings, such as cfgMode=1&apName0=John: ASCII,"
+    " pairs joined by &. A module that cannot read them keeps its own.",
+    section="4.1",
+    severity=SHOULD,
+    defects=("info-data-garbled",),
+)
+async def data(bench: Bench) -> None:
+    payload, _fields = await _info(bench)
+    said = payload[108:]
+    if said and not re.fullmatch(rb"[^=&]+=[^&]*(&[^=&]+=[^&]*)*", said, re.DOTALL):
+        raise bench.fail(
+            "the data for the module are not key=value pairs", expected="key=value&…", got=repr(said)
+        )
+    if re.search(rb"[^ -~]", said):
+        raise bench.fail(
+            "the data for the module are not ASCII", expected="printable ASCII", got=said.hex(" ")
+        )
+
+
+@group.case(
     "repeated",
     "The MCU answers 01 again and again, always the same, without side effect",
     rule="A module that restarts asks again at any time; the MCU cannot see the restart.",
@@ -175,11 +197,4 @@ async def repeated(bench: Bench) -> None:
         if again != first:
             raise bench.fail("the answer to 01 changed", expected=first.hex(" "), got=again.hex(" "))
     if before and bench.product.points:
-        now = await bench.read()
-        changed = [p.name for p in bench.writable if p.name in before and now.get(p.name) != before[p.name]]
-        if changed:
-            raise bench.fail(
-                "asking who it is changed values",
-                expected=bench.shown(changed, before),
-                got=bench.shown([name for name in changed if name in now], now),
-            )
+        bench.require_unchanged(before, await bench.read(), "asking who it is changed values")
