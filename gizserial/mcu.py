@@ -187,6 +187,11 @@ class McuRole:
         self._advance(now)
         self._files.stop(now=now, detail=detail)
 
+    def refuse_file(self, *, now: float) -> None:
+        """Firmware that came whole is none that this MCU can start: tell the module (27)."""
+        self._advance(now)
+        self._files.refuse(now=now)
+
     def boot(self, soft_ver: str, *, now: float) -> None:
         """New firmware is in place: restart with its version, then have the module read it (29; §4.13).
 

@@ -76,6 +76,10 @@ class FileTransfers:
         if self._receiver is not None:
             self._receiver.stop(now, Outcome.STOPPED, detail)
 
+    def refuse(self, *, now: float) -> None:
+        """A file that is here is not wanted after all (27)."""
+        refuse(self._endpoint, now)
+
     def forget(self, reason: str) -> None:
         """The line went down, or this end restarts: nothing can be said to the peer."""
         for machine in (self._sender, self._receiver):

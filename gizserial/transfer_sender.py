@@ -31,6 +31,9 @@ from gizserial.transfer_options import (
     TransferOptions,
 )
 
+NOT_ASKED: Final = "the receiver did not ask for the file (1B)"
+"""How a file ends that nobody wants."""
+
 
 class FileSender:
     """Sends one file.
@@ -205,4 +208,4 @@ class FileSender:
     def handle_timeout(self, now: float) -> None:
         """Forget a file that nobody wants."""
         if self._deadline is not None and now >= self._deadline:
-            self.end(Outcome.REFUSED, self._problem or "the receiver did not ask for the file (1B)")
+            self.end(Outcome.REFUSED, self._problem or NOT_ASKED)

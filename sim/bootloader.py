@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gizserial.commands import Command
 from gizserial.events import (
     Event,
     FileAnnounced,
@@ -82,7 +81,7 @@ class Bootloader:
             )
         except FirmwareError as error:
             self._say(f"the old firmware {self._role.soft_ver} stays: {error}")
-            self._role.send(Command.FILE_RECEIVER_STOP, now=now)
+            self._role.refuse_file(now=now)
             return
         self._say(f"firmware {version} is complete: the MCU restarts with it")
         self._role.boot(version, now=now)

@@ -15,11 +15,13 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import IO, Any, Final
 
 from gizserial.errors import GizserialError
 from gizserial.image import ImageError, hex_memory
+from gizserial.io.files import os_sentence
 
 RECORD_SIZE: Final = 512
 """Bytes of the boot record, in front of the banks."""
@@ -86,10 +88,10 @@ class Flash:
 
     def _load(self, path: Path) -> None:
         if not path.exists():
-            with path.open("xb") as file:
-                file.write(self._encoded_record())
-                file.write(bytes([ERASED]) * (BANKS * self.size))
+            self._create(path)
             return
+        if not path.is_file():
+            raise FlashError(f"{path}: it is no regular file; give another one")
         with path.open("rb") as file:
             head = file.read(RECORD_SIZE)
         try:
@@ -112,6 +114,21 @@ class Flash:
             self._record = record
         else:
             self.note = "the firmware in its flash is damaged: the one it was made with boots"
+
+    def _create(self, path: Path) -> None:
+        """Whole or not at all, and for its owner only: firmware may be somebody's secret."""
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._encoded_record())
+                file.write(bytes([ERASED]) * (BANKS * self.size))
+                _synced(file)
+            temporary.replace(path)
+        except FileNotFoundError as error:
+            raise FlashError(f"{path}: its directory does not exist; make it first") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     # --- an update
 
@@ -192,7 +209,7 @@ class Flash:
         except FlashError:
             raise
         except OSError as error:
-            raise FlashError(f"{self._path}: {error.strerror or error}") from error
+            raise FlashError(f"{self._path}: {os_sentence(error)}") from error
 
 
 def _synced(file: IO[bytes]) -> None:

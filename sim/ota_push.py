@@ -34,6 +34,7 @@ from gizserial.io.base import Back, LineEvent, Lost, Transport
 from gizserial.io.driver import Driver
 from gizserial.module import ModuleRole
 from gizserial.module_options import ModuleOptions
+from gizserial.transfer_sender import NOT_ASKED
 from sim.clock import LoopClock
 
 Verdict = Literal["updated", "refused", "failed"]
@@ -42,6 +43,8 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 HANDSHAKE: Final = 20.0
 """Seconds until the MCU must have said who it is."""
+_NOT_ASKED: Final = "the MCU took note of the file (1A) and did not ask for it (1B): its firmware cannot update, or not with this"
+_SAME: Final = "it restarted the module (29), and its version is {} as before; --expect-version makes sure"
 STOP: Final = 1.0
 """Seconds that the ack of 1F is waited for when the user stops."""
 
@@ -216,7 +219,8 @@ class Push:
         if ended.outcome is not Outcome.COMPLETE and not self._complete_sent:
             declined = ended.outcome is Outcome.STOPPED_BY_PEER and not self._timing.count
             unwanted = declined or ended.outcome in {Outcome.REFUSED, Outcome.STOPPED}
-            return self._report("refused" if unwanted else "failed", ended.detail)
+            detail = _NOT_ASKED if ended.detail == NOT_ASKED else ended.detail
+            return self._report("refused" if unwanted else "failed", detail)
         # The last piece may have been stored though its ack got lost: the version says it.
         return await self._version(ended)
 
@@ -241,7 +245,8 @@ class Push:
         if self._expect is not None and after.soft_ver != self._expect:
             return self._report("failed", f"its software is {after.soft_ver}, {self._expect} was expected")
         if self._restarted:
-            return self._report("updated", "")
+            same = self._expect is None and after.soft_ver == before.soft_ver
+            return self._report("updated", _SAME.format(after.soft_ver) if same else "")
         if after.soft_ver != before.soft_ver:
             return self._report("updated", "it did not have the module restarted (29) to read the version")
         why = ended.detail or f"it did not restart (no 29 within {self._restart_wait:g} s)"

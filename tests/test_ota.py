@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +18,7 @@ from support_transfer import PRODUCT
 
 from gizserial.cli.group import run
 from gizserial.commands import Role
+from gizserial.endpoint import QueueFullError
 from gizserial.errors import GizserialError
 from gizserial.events import Event, FileReceived
 from gizserial.image import Image, hex_image
@@ -126,6 +129,28 @@ def test_a_version_that_no_answer_can_hold_counts_as_damage(tmp_path: Path) -> N
     assert Flash(4096, path).version is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_a_new_flash_file_is_whole_and_its_owner_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Flash(4096, tmp_path / "mcu.flash")
+    assert (tmp_path / "mcu.flash").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "mcu.flash").stat().st_size == 512 + 2 * 4096
+
+    def full(_file: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("sim.ota._synced", full)
+    with pytest.raises(FlashError, match="disk is full"):
+        Flash(4096, tmp_path / "other.flash")
+    assert [path.name for path in tmp_path.iterdir()] == ["mcu.flash"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes of this kind")
+def test_a_pipe_is_no_flash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FlashError, match="no regular file"):
+        Flash(4096, tmp_path / "pipe")
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"x" * 9000, b'{"format": "gizsim flash 1"}'])
 def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other"
@@ -188,6 +213,30 @@ def test_an_update() -> None:
     assert [facts["number"] for kind, facts in board.told if kind == "progress"] == list(range(1, 25))
 
 
+def test_the_same_version_again_is_an_update_with_a_remark() -> None:
+    board = Board()
+    board.push()
+    assert board.push(expect="00000002").detail == ""
+    report = board.push()
+    assert report.verdict == "updated"
+    assert "00000002 as before" in report.detail
+
+
+def test_a_busy_mcu_can_refuse_a_complete_file() -> None:
+    """Its own requests fill the queue: the 27 finds a place all the same."""
+    board = Board()
+
+    def busy(kind: str, _facts: dict[str, Any]) -> None:
+        if kind == "progress":
+            with contextlib.suppress(QueueFullError):
+                while True:
+                    board.mcu.role.ask_time(now=board.mcu.driver.now())
+
+    board.on_tell = busy
+    report = board.push(Image(b"GIZKEY=" + b"0" * 32))
+    assert (report.verdict, "27" in report.detail) == ("failed", True)
+
+
 def test_hex() -> None:
     image = hex_image(b":0400000001020304F2\n" * 20 + b":00000001FF\n")
     board = Board(ota_hex=True)
@@ -207,7 +256,7 @@ def test_hex_for_an_mcu_that_wants_bin_is_stopped() -> None:
     ("image", "board", "push", "verdict", "why"),
     [
         (Image(bytes(9000)), {}, {}, "refused", "1B"),
-        (IMAGE, {"ota": False}, {}, "refused", "1B"),
+        (IMAGE, {"ota": False}, {}, "refused", "its firmware cannot update"),
         (IMAGE, {"ota_hex": True}, {}, "refused", "HEX"),
         (Image(b"x", md5="0" * 32), {}, {}, "failed", "27"),
         (Image(b"GIZKEY=" + b"0" * 32), {}, {}, "failed", "27"),
@@ -353,6 +402,11 @@ async def test_ctrl_c_stops_the_transfer_with_1f(tmp_path: Path) -> None:
         ("fw.bin", b"", [], "empty"),
         ("fw.elf", b"x", [], "--format"),
         ("fw.bin", b"x", ["--format", "hex"], "line 1"),
+        ("fw.bin", b"\x7fELF\x01", [], "objcopy"),
+        ("fw.hex", b"\x7fELF\x01", [], "objcopy"),
+        ("fw.bin", b":0400000001020304F2\r\n:00000001FF\r\n", [], "--format hex"),
+        ("fw.bin", b"x", ["--expect-version", "123456789"], "1 to 8"),
+        ("fw.bin", b"x", ["--expect-version", ""], "1 to 8"),
     ],
 )
 def test_images_that_are_none_are_usage_errors(
@@ -372,6 +426,17 @@ def test_images_that_are_none_are_usage_errors(
     assert stop.value.code == 2
     assert why in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_an_image_larger_than_any_is_not_read_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sim.cli.ota._SIZE_MOST", 100)
+    (tmp_path / "zero.bin").symlink_to("/dev/zero")
+    with pytest.raises(SystemExit) as stop:
+        run(cli, "gizsim", ["ota", "--port", "loop://", str(tmp_path / "zero.bin")])
+    assert stop.value.code == 2
+    assert "more than 100 bytes" in capsys.readouterr().err
 
 
 def test_the_prompt_of_the_mcu_uploads_a_file(tmp_path: Path) -> None:

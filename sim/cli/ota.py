@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _HEX_SUFFIXES: Final = frozenset({".hex", ".ihex", ".ihx"})
 _SIZE_MOST: Final = 64 * 1024 * 1024
+_VERSION: Final = re.compile(r"[!-~]{1,8}")
+_RECORD: Final = re.compile(rb":[0-9A-Fa-f]{10,520}\r?\n")
 
 
 def _options() -> type[ModuleOptions]:
@@ -91,6 +94,8 @@ def ota(
     from sim.quirks import with_quirks
     from sim.words import byte_time
 
+    if expect is not None and not _VERSION.fullmatch(expect):
+        raise click.UsageError("--expect-version is 1 to 8 printable ASCII characters: no MCU names another")
     firmware = _load(image, form)
     options = with_quirks(_options()(byte_time=byte_time(port, baud, pace=pace)), quirks)
     show = _Json() if as_json else _Text(firmware)
@@ -117,17 +122,35 @@ def ota(
 
 def _load(path: Path, form: str | None) -> Image:
     from gizserial.image import Image, ImageError, hex_image
+    from gizserial.io.files import os_sentence
 
     suffix = path.suffix.lower()
     if form is None and suffix != ".bin" and suffix not in _HEX_SUFFIXES:
         raise click.UsageError(f"{path}: its suffix does not say what it is; give --format bin or hex")
-    if path.stat().st_size > _SIZE_MOST:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_SIZE_MOST + 1)
+    except OSError as error:
+        raise click.UsageError(f"{path}: {os_sentence(error)}") from error
+    if len(data) > _SIZE_MOST:
         raise click.UsageError(f"{path}: it has more than {_SIZE_MOST} bytes, which is no firmware of an MCU")
-    data = path.read_bytes()
+    if form is None:
+        _require_firmware(path, data, is_hex=suffix != ".bin")
     try:
         return hex_image(data) if form == "hex" or (form is None and suffix != ".bin") else Image(data)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
+
+
+def _require_firmware(path: Path, data: bytes, *, is_hex: bool) -> None:
+    """Refuse what is easily taken for firmware: an MCU would store it and never start again."""
+    if data.startswith(b"\x7fELF"):
+        hint = "make firmware of it (objcopy -O binary), or give --format bin to send it as it is"
+        raise click.UsageError(f"{path}: it is an ELF file; {hint}")
+    if not is_hex and _RECORD.match(data):
+        raise click.UsageError(
+            f"{path}: it is Intel HEX text; give --format hex to send it in lines, --format bin as it is"
+        )
 
 
 class _Json:
