@@ -43,7 +43,10 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 HANDSHAKE: Final = 20.0
 """Seconds until the MCU must have said who it is."""
-_NOT_ASKED: Final = "the MCU took note of the file (1A) and did not ask for it (1B): its firmware cannot update, or not with this"
+_NOT_ASKED: Final = (
+    "the MCU acked the announcement (1A) and did not ask for the file (1B): it takes no updates,"
+    " or none of this size"
+)
 _SAME: Final = "it restarted the module (29), and its version is {} as before; --expect-version makes sure"
 STOP: Final = 1.0
 """Seconds that the ack of 1F is waited for when the user stops."""

@@ -256,7 +256,7 @@ def test_hex_for_an_mcu_that_wants_bin_is_stopped() -> None:
     ("image", "board", "push", "verdict", "why"),
     [
         (Image(bytes(9000)), {}, {}, "refused", "1B"),
-        (IMAGE, {"ota": False}, {}, "refused", "its firmware cannot update"),
+        (IMAGE, {"ota": False}, {}, "refused", "it takes no updates"),
         (IMAGE, {"ota_hex": True}, {}, "refused", "HEX"),
         (Image(b"x", md5="0" * 32), {}, {}, "failed", "27"),
         (Image(b"GIZKEY=" + b"0" * 32), {}, {}, "failed", "27"),
