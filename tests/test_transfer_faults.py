@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_transfer import Pair, hex_text
 
-from gizserial.events import Outcome
+from gizserial.commands import Command
+from gizserial.events import Event, FrameSent, Outcome
 from gizserial.image import Image
 from gizserial.io.memory import (
     Manipulator,
@@ -22,7 +25,11 @@ from gizserial.io.memory import (
     split,
 )
 from gizserial.mcu_options import McuOptions
+from sim.bootloader import Bootloader
+from sim.ota import Flash
 
+LEAST_BOOTED = 3
+"""Of ten transfers over bad lines so many boot the new firmware at the least."""
 LONGEST = 90.0
 """Virtual seconds that the longest of these transfers may take."""
 
@@ -46,37 +53,121 @@ def run_until_over(pair: Pair) -> None:
     pair.run(30)  # silence is noticed, and the new version is read
 
 
+class Board(Pair):
+    """A pair whose MCU has flash, and boots what it finds there."""
+
+    def __init__(self, **options: Any) -> None:
+        self.flash = Flash(8192)
+        self.bootloader: Bootloader | None = None
+        super().__init__(**options)
+        self.bootloader = Bootloader(self.mcu, self.flash, say=lambda _text: None)
+
+    def _event(self, machine: object, event: Event, now: float) -> None:
+        self.events.append((machine, event))
+        if machine is self.mcu and self.bootloader is not None:
+            self.bootloader.event(event, now)
+
+    @property
+    def pieces_again(self) -> int:
+        """Pieces that were sent more than once."""
+        sent = [event for of, event in self.events if of is self.module and isinstance(event, FrameSent)]
+        return sum(event.attempt > 1 for event in sent if event.frame.command == Command.FILE_PIECE)
+
+
+def nothing(_board: Board) -> None:
+    """It is left alone."""
+
+
+def stopped_by_module(board: Board) -> None:
+    board.module.stop_file(now=board.simulation.now)
+
+
+def stopped_by_mcu(board: Board) -> None:
+    board.mcu.stop_file(now=board.simulation.now)
+
+
+def module_restarts(board: Board) -> None:
+    board.module.reboot("its watchdog", now=board.simulation.now)
+
+
+def mcu_loses_power(board: Board) -> None:
+    board.mcu._restart(board.simulation.now)
+
+
+def line_breaks(board: Board) -> None:
+    board.simulation.unplug()
+    board.run(0.5)
+    board.simulation.plug()
+
+
+INTERRUPTIONS = (stopped_by_module, stopped_by_mcu, module_restarts, mcu_loses_power, line_breaks)
+
+
+def transfer(seed: int) -> tuple[Board, bytes]:
+    """One transfer over a bad line; every fourth is interrupted too, at any moment."""
+    rng = Random(seed)
+    link = MemoryLink(byte_time=10 / 115200)
+    as_hex = rng.random() < 0.2
+    mcu = McuOptions(
+        ota_store_ms=rng.choice([0, 0, 5, 30]), ota_erase_ms=rng.choice([0, 200]), ota_hex=as_hex
+    )
+    board = Board(piece_size=rng.choice([32, 64, 128, 256, 0]), link=link, mcu=mcu)
+    link.a.set_manipulator(faults(rng))
+    link.b.set_manipulator(faults(rng))
+    data = b"GIZVER=00000002\0" + rng.randbytes(rng.randint(0, 900))
+    data = hex_text(data) if as_hex else data
+    board.offer(Image(data, hex=as_hex))
+    if seed % 4 == 3:
+        board.run(rng.uniform(0, 0.5))
+        rng.choice(INTERRUPTIONS)(board)
+    run_until_over(board)
+    return board, data
+
+
 @pytest.mark.parametrize("seeds", [range(start, start + 10) for start in range(0, 100, 10)], ids=str)
 def test_a_hundred_transfers_over_bad_lines(seeds: range) -> None:
+    """Each ends in the right image or a clean refusal; enough of both, or nothing would have been shown."""
+    booted = again = 0
     for seed in seeds:
-        rng = Random(seed)
-        link = MemoryLink(byte_time=10 / 115200)
-        as_hex = rng.random() < 0.2
-        mcu = McuOptions(
-            ota_store_ms=rng.choice([0, 0, 5, 30]), ota_erase_ms=rng.choice([0, 200]), ota_hex=as_hex
-        )
-        pair = Pair(piece_size=rng.choice([32, 64, 128, 256, 0]), link=link, mcu=mcu)
-        link.a.set_manipulator(faults(rng))
-        link.b.set_manipulator(faults(rng))
-        data = rng.randbytes(rng.randint(1, 900))
-        data = hex_text(data) if as_hex else data
-        pair.offer(Image(data, hex=as_hex))
-        run_until_over(pair)
-        ours, theirs = pair.outcomes
+        board, data = transfer(seed)
+        ours, theirs = board.outcomes
         assert len(ours) == 1, seed
         assert len(theirs) <= 1, seed
-        assert not pair.module.sending_file, seed
-        if pair.received:
-            assert pair.received == [data], seed
-            assert pair.mcu.soft_ver == "00000002", seed
-            assert theirs == [Outcome.COMPLETE], seed
-        else:
-            assert pair.mcu.soft_ver == "00000001", seed
-            assert theirs != [Outcome.COMPLETE], seed
+        assert not board.module.sending_file, seed
+        assert board.flash.firmware in {None, data}, seed
+        assert board.mcu.soft_ver == ("00000001" if board.flash.firmware is None else "00000002"), seed
+        assert (theirs == [Outcome.COMPLETE]) is (board.flash.firmware is not None), seed
         # What the sender takes for complete was received, or a checksum of 8 bits let a wrong byte through,
         # which the MD5 found.
-        if ours == [Outcome.COMPLETE] and not pair.received:
-            assert "MD5" in pair.ends(pair.mcu)[0].detail, seed
+        if ours == [Outcome.COMPLETE] and board.flash.firmware is None:
+            assert "MD5" in board.ends(board.mcu)[0].detail, seed
+        booted += board.flash.firmware is not None
+        again += board.pieces_again > 0
+    assert booted >= LEAST_BOOTED, seeds
+    assert again, seeds
+
+
+@pytest.mark.parametrize("how", [nothing, *INTERRUPTIONS])
+@pytest.mark.parametrize("tenth", range(0, 13, 2))
+def test_interruptions_at_any_moment_leave_both_ends_ready(how: Callable[[Board], None], tenth: int) -> None:
+    """Before 1A, before 1B, between pieces, while one is stored, after the last: the next file passes."""
+    mcu = McuOptions(ota_store_ms=20, ota_erase_ms=100, report_min_s=1)
+    board = Board(piece_size=64, mcu=mcu, link=MemoryLink(byte_time=10 / 9600))
+    first, second = (Image(b"GIZVER=0000000%d\0" % number + bytes(400)) for number in (2, 3))
+    board.offer(first)
+    board.run(tenth / 10 + 0.01)
+    how(board)
+    board.run(25)
+    ours, theirs = board.outcomes
+    assert len(ours) <= 1  # none when the line broke before it was told
+    assert len(theirs) <= 1
+    assert board.flash.firmware in {None, first.data}
+    if how is nothing:
+        assert board.flash.firmware == first.data
+    board.offer(second)
+    board.run(10)
+    assert board.flash.firmware == second.data
+    assert board.versions[-1] == "00000003"
 
 
 def test_uploads_over_bad_lines() -> None:
