@@ -31,6 +31,9 @@ from gizserial.framing import MAX_LENGTH, BadFrame, Frame, Framer, Item, Noise
 
 NOTICES: Final = frozenset({Command.ILLEGAL_FRAME_FROM_MODULE, Command.ILLEGAL_FRAME_FROM_MCU})
 
+REPLACED: Final = "replaced by a newer request"
+"""Why a request failed of an endpoint that holds one only (``replace_outstanding``)."""
+
 
 class QueueFullError(GizserialError):
     """More requests wait than the endpoint may hold; try again when one was answered."""
@@ -202,7 +205,7 @@ class Endpoint:
         frame = Frame(command, self._sn, payload, flags)
         frame.encode()
         if self.options.replace_outstanding:
-            self.abandon("replaced by a newer request")
+            self.abandon(REPLACED)
         if not reserved and not self.has_room:
             raise QueueFullError(f"{len(self._queue)} requests wait already, no more are taken")
         self._count_sn()

@@ -18,6 +18,8 @@ PIECE_TRIES: Final = 3
 """Transmissions of a piece in all."""
 ANOTHER_READY: Final = 3.0
 """After a 1B that cannot be followed, another one is waited for so long."""
+ASK_AGAIN: Final = 1.0
+"""A 1B that another request of the same end replaced (``pending_overwrite``) is sent again after so long."""
 HEX: Final = 0x0001
 """Flag of 1B: lines of HEX wanted; of 1D: a line of HEX."""
 LAST: Final = 0x0002

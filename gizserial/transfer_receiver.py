@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gizserial import schemas
 from gizserial.commands import Command, IllegalFrameCode, Role
-from gizserial.endpoint import Endpoint
+from gizserial.endpoint import REPLACED, Endpoint
 from gizserial.errors import BodyError
 from gizserial.events import (
     Event,
@@ -23,7 +23,7 @@ from gizserial.events import (
 )
 from gizserial.framing import Frame
 from gizserial.image import LINE_MOST, piece_count
-from gizserial.transfer_options import HEX, LAST, PIECE_DEFAULT, FileStep, TransferOptions
+from gizserial.transfer_options import ASK_AGAIN, HEX, LAST, PIECE_DEFAULT, FileStep, TransferOptions
 
 
 class FileReceiver:
@@ -89,6 +89,9 @@ class FileReceiver:
         """1B was not acked."""
         if request is self._request and not self.over:
             self._request = None
+            if reason == REPLACED:  # by a report, say: the sender may have got it, or it never left
+                self._ready_due = now + ASK_AGAIN
+                return
             self.stop(now, Outcome.FAILED, self._problem or f"the file was asked for (1B): {reason}")
 
     def noticed(self, sn: int, code: int | None) -> None:
@@ -119,7 +122,7 @@ class FileReceiver:
             self._endpoint.withdraw(self._request)
             self._request = None
         last = bool(frame.flags & LAST) if self._options.hex else number == fields["count"]
-        self._silent_at = None
+        self._silent_at = self._ready_due = None
         self._writing = now + self._options.store, frame, fields["data"], last
         if not self._options.store:
             self._store(now)

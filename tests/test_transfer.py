@@ -498,6 +498,30 @@ def test_1b_without_ack_is_given_up() -> None:
     assert ended(line).outcome is Outcome.FAILED
 
 
+def test_a_report_that_takes_the_place_of_1b_does_not_end_it() -> None:
+    """The SDK holds one request: a report ends the repetitions of 1B, and here it never left (§1.8)."""
+    mcu, line = started_mcu(pending_overwrite=True)
+    line.receive(announce_frame(IMAGE))
+    mcu.set_value("LED_OnOff", True, now=line.now)
+    line.settle()
+    line.run_for(1.2)
+    assert [frame.command for frame in line.take()][-1] == 0x1B
+    line.receive(FIRST, SECOND)
+    assert [event.data for event in line.of(FileReceived)] == [IMAGE.data]
+
+
+def test_the_one_place_of_the_sdk_holds_reports_and_an_update() -> None:
+    pair = Pair(piece_size=64, mcu=McuOptions(pending_overwrite=True, ota_store_ms=20))
+    image = Image(bytes(1000))
+    pair.offer(image)
+    for number in range(20):
+        pair.run(0.05)
+        pair.mcu.set_value("LED_OnOff", number % 2 == 0, now=pair.simulation.now)
+    pair.run(5)
+    assert pair.received == [image.data]
+    assert pair.versions[-1] == "00000002"
+
+
 def test_hex_wanted_but_bin_there() -> None:
     pair = Pair(mcu=McuOptions(ota_hex=True))
     pair.offer(IMAGE)
