@@ -21,6 +21,11 @@ START: Final = 1000.0
 """The time a virtual loop begins with: not 0, so that a time taken for a duration is seen."""
 
 
+_STEP: Final = 1e-7
+"""Least jump, in seconds: a wait that is too short to move a float of hours must still end, for clocks that
+count from somewhere else."""
+
+
 class StandstillError(RuntimeError):
     """Everything waits, and no timer is set: in real time this would hang for ever."""
 
@@ -47,7 +52,7 @@ class _Jumping(selectors.DefaultSelector):
         if not ready and timeout is None:
             raise StandstillError("everything waits and no timer is set")
         if not ready and timeout is not None:
-            self._owner.virtual_time += max(timeout, 0)
+            self._owner.virtual_time += max(timeout, _STEP)
         return ready
 
 
