@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gizserial.cli.group import FINDING, FINE
+from gizserial.cli.group import FINDING, FINE, USAGE
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
 
 if TYPE_CHECKING:
+    from gizserial.errors import CaptureError
     from gizserial.product import Product
+    from sim.conformance.model import RunResult
 
 _SEVERITIES: Final = ("must", "should", "may")
 
@@ -102,7 +104,6 @@ def check(
     The firmware needs no change. Values are put back as they were found; name with --leave what must not
     move at all. Exit status 1 when a case failed.
     """
-    from gizserial.capture.formats import format_of
     from gizserial.io.ports import open_port
     from sim import lifetime
     from sim.conformance.bench import Bench
@@ -118,13 +119,21 @@ def check(
     unwanted = {case.id for case in named(skip)}
     for name in leave:
         product.point(name)
-    if capture is not None:
-        format_of(capture)
+    least = Severity[fail_on.upper()]
+    outputs = Outputs(report=report, html=html, json_file=json_file, capture=capture, fails_from=least)
     transport = open_port(port, baud=baud, pace=pace)
     setting = Setting(product=product, leave=frozenset(leave), person=ask, slow=slow, large=large)
     quiet = json_file == "-"
-    least = Severity[fail_on.upper()]
-    outputs = Outputs(report=report, html=html, json_file=json_file, capture=capture, fails_from=least)
+
+    broken: list[CaptureError] = []
+
+    def told(run: RunResult) -> None:
+        """Everything there is to say of a run, also of one that was interrupted."""
+        if not quiet:
+            click.echo(summary(run))
+        broken.extend(outputs.write(run))
+        for error in broken:
+            click.echo(f"gizsim: {error}", err=True)
 
     async def main() -> int:
         time = byte_time(port, baud, pace=pace)
@@ -134,13 +143,12 @@ def check(
             await line.open(waiting=_tell_waiting)
             bench = Bench(line, setting, person=Terminal() if ask else None)
             progress = None if quiet else Progress()
-            run = await run_cases(bench, cases, progress=progress, skipped=unwanted)
+            run = await run_cases(bench, cases, progress=progress, skipped=unwanted, cut_short=told)
         finally:
             await line.close()
-            outputs.write_capture(product)
-        outputs.write(run)
-        if not quiet:
-            click.echo(summary(run))
+        told(run)
+        if broken:
+            return USAGE
         return FINDING if run.failed(least) or run.of(Verdict.BROKEN) or run.stopped else FINE
 
     ctx.exit(lifetime.run(main()))

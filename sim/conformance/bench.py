@@ -22,7 +22,7 @@ from gizserial.product import DataPoint, Layout, Product
 from gizserial.wifi_status import WifiStatus
 from sim.conformance.line import BenchLine
 from sim.conformance.model import CaseFailedError, CaseSkippedError, Entry, Finding, Setting
-from sim.conformance.samples import other_value
+from sim.conformance.samples import changeable, other_value
 from sim.conformance.thresholds import (
     ACK,
     ACK_PATIENCE,
@@ -247,6 +247,11 @@ class Bench:
     def writable(self) -> list[DataPoint]:
         """The points that may be written here."""
         return [point for point in self.product.writable if point.name not in self.setting.leave]
+
+    @property
+    def point(self) -> DataPoint:
+        """The first point that can be changed here; for cases that need one (``WRITABLE``)."""
+        return next(point for point in self.writable if changeable(point))
 
     def room(self, payload: int) -> bool:
         """Whether a frame with so much payload fits the buffer of generated code."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gizserial.framing import BadFrame, Frame, Noise
 from gizserial.product import DataType, Layout, Product
+from sim.conformance.samples import changeable
 
 if TYPE_CHECKING:
     from sim.conformance.bench import Bench
@@ -208,8 +209,18 @@ def _writable(what: str, kinds: frozenset[DataType]) -> Need:
     return Need(f"a writable {what}", missing)
 
 
+def _changeable(setting: Setting) -> str:
+    points = setting.product.writable
+    if any(changeable(p) for p in points if p.name not in setting.leave):
+        return ""
+    if not points:
+        return "the product has no writable data point"
+    left = any(p.name in setting.leave for p in points)
+    return "every writable data point is left alone" if left else "no writable data point has two values"
+
+
 NUMBERS = frozenset({DataType.UINT8, DataType.UINT16, DataType.UINT32})
-WRITABLE = _writable("data point", frozenset(DataType))
+WRITABLE = Need("a data point that can be changed", _changeable)
 WRITABLE_BOOL = _writable("bool", frozenset({DataType.BOOL}))
 WRITABLE_ENUM = _writable("enum", frozenset({DataType.ENUM}))
 WRITABLE_NUMBER = _writable("number", NUMBERS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, TextIO
 
 import click
@@ -15,9 +17,9 @@ import click
 from gizserial.capture.formats import format_of
 from gizserial.capture.record import Meta, Record
 from gizserial.commands import Direction as WireDirection
+from gizserial.errors import CaptureError
 from gizserial.io.driver import Direction
 from gizserial.io.files import atomic_writer
-from gizserial.product import Product
 from sim.conformance import report_html, report_json, report_junit
 from sim.conformance.bench import Press
 from sim.conformance.model import Case, CaseResult, RunResult, Severity
@@ -29,7 +31,11 @@ _DIRECTIONS: Final[dict[str, WireDirection]] = {"sent": "module>mcu", "received"
 class Outputs:
     """The files of a run; each is written whole or not at all.
 
+    That they can be written is tried at once: a run takes minutes.
+
     :param fails_from: Least severity that counts as a failure in JUnit XML.
+    :raises CaptureError: a file cannot be written, or a capture has no known suffix.
+    :raises UsageError: two reports have the same file.
     """
 
     def __init__(
@@ -45,34 +51,48 @@ class Outputs:
         self._fails_from = fails_from
         self._records: list[Record] = []
 
+        named = [path for path in (report, html, json_file, capture) if path not in {None, "-"}]
+        if len(set(named)) < len(named):
+            raise click.UsageError("two reports go to the same file; give each a name of its own")
+        if capture is not None:
+            format_of(capture)
+        for path in named:
+            _probe(str(path))
+
     def recorded(self, direction: Direction, data: bytes, now: float) -> None:
         """Everything that crosses the line."""
         self._records.append(Record(round(now, 6), _DIRECTIONS[direction], data))
 
-    def write_capture(self, product: Product) -> None:
-        """The capture, also of a run that was interrupted.
+    def write(self, run: RunResult) -> list[CaptureError]:
+        """Everything; one file that cannot be written does not keep the others. Gives what went wrong."""
+        errors = []
+        for write in (self._write_json, self._write_report, self._write_page, self._write_capture):
+            try:
+                write(run)
+            except CaptureError as error:
+                errors.append(error)
+        return errors
 
-        :raises CaptureError: it cannot be written.
-        """
+    def _write_capture(self, run: RunResult) -> None:
         if self._capture is None:
             return
         with atomic_writer(self._capture) as file:
-            meta = Meta({"product_key": product.product_key, "tool": "gizsim check"})
+            meta = Meta({"product_key": run.product.product_key, "tool": "gizsim check"})
             writer = format_of(self._capture).writer(file, self._capture, meta)
             for record in self._records:
                 writer.write(record)
 
-    def write(self, run: RunResult) -> None:
-        """The reports.
-
-        :raises CaptureError: one cannot be written.
-        """
+    def _write_json(self, run: RunResult) -> None:
         if self._json == "-":
             _print(report_json.lines(run))
         elif self._json is not None:
             _write(self._json, "".join(f"{line}\n" for line in report_json.lines(run)).encode())
+
+    def _write_report(self, run: RunResult) -> None:
         if self._report is not None:
             _write(self._report, report_junit.render(run, fails_from=self._fails_from))
+
+    def _write_page(self, run: RunResult) -> None:
         if self._html is not None:
             _write(self._html, report_html.render(run).encode())
 
@@ -80,6 +100,21 @@ class Outputs:
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(line)
+
+
+class _Enough(Exception):
+    """Nothing more is to be done with the file."""
+
+
+def _probe(path: str) -> None:
+    """Try to write, and leave everything as it was. A pipe would block: it is not tried.
+
+    :raises CaptureError: it cannot be written.
+    """
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        return
+    with contextlib.suppress(_Enough), atomic_writer(path):
+        raise _Enough
 
 
 def _write(path: str, data: bytes) -> None:
@@ -95,13 +130,22 @@ class Progress:
 
     def __call__(self, number: int, count: int, case: Case, result: CaseResult | None) -> None:
         """See :data:`sim.conformance.runner.Progress`."""
+        place = f"[{number:>{len(str(count))}}/{count}]"
         if result is not None:
-            click.echo(f"{self._clear()}[{number:>{len(str(count))}}/{count}] {outcome(result)}")
+            click.echo(f"{self._clear()}{place} {outcome(result)}")
         elif self._live:
-            click.echo(f"{self._clear()}[{number:>{len(str(count))}}/{count}] {case.id} ...", nl=False)
+            # One row, or the next line would not cover it.
+            click.echo(
+                f"{self._clear()}{place} {case.id} ..."[: _columns() + 1 + len(self._clear())], nl=False
+            )
 
     def _clear(self) -> str:
-        return "\r\x1b[2K" if self._live else ""
+        # Blanks, because NO_COLOR takes every escape sequence out.
+        return f"\r{' ' * _columns()}\r" if self._live else ""
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns - 1
 
 
 class Terminal:

@@ -27,6 +27,7 @@ from sim.conformance.thresholds import RESTART_PATIENCE
 CASE_LIMIT: Final = 900.0
 """Seconds after which a case is broken: longer than the longest wait, which is that for the full report."""
 
+INTERRUPTED: Final = "it was interrupted"
 _BEATS: Final = 4
 _PATIENCE_AT_END: Final = 5.0
 """Seconds in which an interrupted run puts values back."""
@@ -172,6 +173,8 @@ class _Run:
             self._stopped = reason
         except TimeoutError:
             verdict, reason = Verdict.BROKEN, f"it did not end within {CASE_LIMIT:g} s"
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs its case, and not the run
+            verdict, reason = Verdict.BROKEN, f"a fault of this program, please report it: {error!r}"
         if bench.findings:
             verdict = Verdict.FAILED
         ended = bench.line.now()
@@ -202,7 +205,7 @@ class _Run:
 
     async def interrupted(self) -> None:
         """Ctrl-C in the middle of a case: the values are put back all the same, if that goes quickly."""
-        self._stopped = self._stopped or "interrupted"
+        self._stopped = self._stopped or INTERRUPTED
         with contextlib.suppress(TimeoutError, LineLostError):
             async with asyncio.timeout(_PATIENCE_AT_END):
                 await self._tidy()

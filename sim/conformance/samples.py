@@ -28,6 +28,11 @@ def sample_values(point: DataPoint) -> list[Raw]:
     return list(dict.fromkeys([_between(least, most, point.size), most, least]))
 
 
+def changeable(point: DataPoint) -> bool:
+    """Whether the point has two values."""
+    return len(set(sample_values(point))) > 1
+
+
 def _between(least: int, most: int, size: int) -> int:
     """A value inside the range whose bytes are all different, where the range has one."""
     pattern = int.from_bytes(bytes((0x12, 0x34, 0x56, 0x78))[-size:] if size > 1 else b"\x12", "big")

@@ -85,7 +85,7 @@ async def status(bench: Bench) -> None:
     defects=("ack-missing-control", "report-instead-of-ack", "ack-control-with-state"),
 )
 async def control(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     await _plain(bench, bench.command(Command.P0_TO_MCU, bench.p0.control(bench.others(point))))
 
 
@@ -140,7 +140,7 @@ async def repeated(bench: Bench) -> None:
     defects=("deaf-while-waiting",),
 )
 async def while_waiting(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     with bench.line.withhold(Command.P0_FROM_MCU):
         since = bench.line.mark()
         await bench.control(bench.others(point))

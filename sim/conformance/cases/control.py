@@ -325,7 +325,7 @@ async def report(bench: Bench) -> None:
     defects=("report-only-when-changed", "report-after-control-missing"),
 )
 async def report_unchanged(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     raw = bench.others(point)
     await bench.set_and_check(raw)
     await bench.settle()
@@ -349,7 +349,7 @@ async def report_unchanged(bench: Bench) -> None:
     defects=("report-after-control-before-ack",),
 )
 async def ack_first(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     await bench.settle()
     wanted = bench.others(point)
     frame = bench.command(Command.P0_TO_MCU, bench.p0.control(wanted))
@@ -382,7 +382,7 @@ async def ack_first(bench: Bench) -> None:
     defects=("duplicate-applied-twice", "duplicate-unacked"),
 )
 async def repeated(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     raw = bench.others(point)
     await bench.settle()
     frame = bench.command(Command.P0_TO_MCU, bench.p0.control(raw))
@@ -422,7 +422,7 @@ async def repeated(bench: Bench) -> None:
     defects=("control-lost-while-report-pending", "deaf-while-waiting"),
 )
 async def while_reporting(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     values = [*bench.others(point).values(), *sample_values(point)]
     first, second = values[0], next(v for v in values if v != values[0])
     with bench.line.withhold(Command.P0_FROM_MCU):
@@ -478,7 +478,7 @@ async def stays(bench: Bench) -> None:
     defects=("dedup-by-sn-only",),
 )
 async def same_number(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     sn = bench.line.next_sn()
     for what in ("a control", "another control with the number of the last one"):
         raw = bench.others(point)
@@ -499,7 +499,7 @@ async def same_number(bench: Bench) -> None:
     defects=("control-flag-padding-refused",),
 )
 async def padding(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     raw = bench.others(point)
     payload = bench.p0.control(raw)
     size = len(bench.p0.data_points.build_flags(()))
@@ -564,7 +564,7 @@ async def short(bench: Bench) -> None:
     defects=("control-tail-refused",),
 )
 async def tail(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     raw = bench.others(point)
     payload = bench.p0.control(raw) + b"\x00"
     since = bench.line.mark()

@@ -11,6 +11,7 @@ from gizserial.product import DataPoint, DataType
 from sim.conformance.bench import CONNECTED, Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
 from sim.conformance.model import LARGE, POINTS, Entry, Need, Setting
+from sim.conformance.samples import changeable
 from sim.conformance.thresholds import ACK_PATIENCE, SECOND_ACK
 
 group = Group("framing")
@@ -228,7 +229,7 @@ async def bad_checksum(bench: Bench) -> None:
     await bench.line.sent_all()
     await bench.line.listen(SECOND_ACK)
     bench.unanswered(frame, since, "a heartbeat with a wrong checksum was acked")
-    for point in bench.writable[:1]:
+    for point in [p for p in bench.writable if changeable(p)][:1]:
         before, raw = bench.values.get(point.name), bench.others(point)
         wanted = raw[point.name]
         control = bench.command(Command.P0_TO_MCU, bench.p0.control(raw))

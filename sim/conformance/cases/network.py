@@ -220,7 +220,7 @@ async def module(bench: Bench) -> None:
     defects=("stuck-after-give-up", "module-restart-confuses"),
 )
 async def in_the_middle(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     with bench.line.withhold(Command.P0_FROM_MCU):
         await bench.control(bench.others(point))
         wire = bench.command(Command.HEARTBEAT).encode()

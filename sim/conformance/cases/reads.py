@@ -169,8 +169,8 @@ async def exact(bench: Bench) -> None:
 @reads.case(
     "all",
     "A read without flags asks for all points",
-    rule="No flag set, or no flags at all: the whole state is wanted (ruling R32). Generated code answers with"
-    " the flags that came, that is with no value; apps that know it set every flag.",
+    rule="No flag set, or no flags at all: the whole state is wanted (ruling R32). Generated code answers"
+    " with the flags that came, that is with no value; apps that know it set every flag.",
     section="5.5, R32",
     severity=MAY,
     needs=(VARIABLE, POINTS),

@@ -31,7 +31,7 @@ _MANY = 20
 
 async def _report_for(bench: Bench, since: int) -> None:
     """Have the MCU send a report, by a control."""
-    point = bench.writable[0]
+    point = bench.point
     await bench.control(bench.others(point))
     await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), bench.patience(REPORT))
     if not bench.line.frames(since, Command.P0_FROM_MCU):
@@ -221,7 +221,7 @@ async def ends_with_ack(bench: Bench) -> None:
 )
 async def recovers(bench: Bench) -> None:
     await _unacked(bench)
-    point = bench.writable[0]
+    point = bench.point
     await bench.settle()
     raw = bench.others(point)
     since = bench.line.mark()
@@ -273,7 +273,7 @@ def _long_frames(setting: Setting) -> str:
     defects=("escape-missing-in-own-sn", "escape-missing-anywhere"),
 )
 async def wrap(bench: Bench) -> None:
-    point = bench.writable[0]
+    point = bench.point
     since = bench.line.mark()
     seen: set[int] = set()
     for _ in range(_WRAPS):
