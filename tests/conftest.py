@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# A busy machine is no finding; the suite has a time limit of its own. The examples are the same in every run, so
-# that a change is to blame when one fails; HYPOTHESIS_PROFILE=search looks for new ones.
+# A busy machine is no finding; the suite has a time limit of its own. The examples are the same in every
+# run, so that a change is to blame when one fails; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("gizserial", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gizserial"))

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gizserial.cli import cli as gizserial
+from gizserial.cli.group import run as run_command
+from sim.cli import cli as gizsim
+
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"<!-- run -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 OWN_TEST = {"pytest.md"}
@@ -34,25 +38,30 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(line: str, clone: Path) -> None:
+def run(line: str) -> None:
     name, *words = shlex.split(line, comments=True)
-    package = {"gizserial": "gizserial", "gizsim": "sim"}[name]
-    command = [sys.executable, "-c", f"from {package}.cli import main; main()", *words]
-    run_words(command, clone, status=int("# status 1" in line))
-
-
-def run_words(command: list[str], clone: Path, *, status: int) -> None:
-    result = subprocess.run(command, cwd=clone, capture_output=True, timeout=60, check=False)
-    assert result.returncode == status, result.stderr.decode()
-    assert b"Traceback" not in result.stderr
+    group = {"gizserial": gizserial, "gizsim": gizsim}[name]
+    with pytest.raises(SystemExit) as end:
+        run_command(group, name, words)
+    assert end.value.code == int("# status 1" in line)
 
 
 @pytest.mark.parametrize(("page", "language", "text"), BLOCKS, ids=lambda value: value.splitlines()[0][:40])
-def test_what_a_page_shows(page: str, language: str, text: str, clone: Path) -> None:
+def test_what_a_page_shows(
+    page: str,
+    language: str,
+    text: str,
+    clone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(clone)
     if language == "python":
-        run_words([sys.executable, "-c", text], clone, status=0)
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr.decode()
         return
     # The lines of a block build on one another: files that one writes are read by the next.
     for line in text.replace("\\\n", " ").splitlines():
         if line.strip() and not line.startswith("#"):
-            run(line, clone)
+            run(line)
+    assert "Traceback" not in capfd.readouterr().err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -350,22 +348,6 @@ def test_a_port_that_cannot_be_opened_leaves_an_older_recording(tmp_path: Path) 
 # --- docs/monitor.md -----------------------------------------------------------------------------------
 
 PAGE = (ROOT / "docs/monitor.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line
-    for block in re.findall(r"<!-- run -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
-    for line in block.splitlines()
-]
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_of_the_page(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures", target_is_directory=True)
-    monkeypatch.chdir(tmp_path)
-    name, *words = shlex.split(line)
-    assert name == "gizserial"
-    result = CliRunner().invoke(cli, words)
-    assert result.exit_code == 0, result.output
-    assert result.stdout
 
 
 def test_every_form_of_the_filter_is_on_the_page() -> None:
