@@ -16,17 +16,18 @@ from sim.cli import cli as gizsim
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"<!-- run -->\n```(sh|python)\n(.*?)```", re.DOTALL)
-OWN_TEST = {"pytest.md"}
-"""Its blocks need a project around them: test_docs_pytest.py."""
+OWN_TEST = {
+    "doctor.md",  # and what they print: test_doctor.py
+    "pytest.md",  # its commands need the tests that the page shows: test_docs_pytest.py
+}
 PAGES = [
     ROOT / "README.md",
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in OWN_TEST),
 ]
-
 BLOCKS = [
-    (page.name, language, text)
+    pytest.param(language, text, id=f"{page.stem}-{number}")
     for page in PAGES
-    for language, text in MARKED.findall(page.read_text(encoding="utf-8"))
+    for number, (language, text) in enumerate(MARKED.findall(page.read_text(encoding="utf-8")))
 ]
 
 
@@ -46,9 +47,8 @@ def run(line: str) -> None:
     assert end.value.code == int("# status 1" in line)
 
 
-@pytest.mark.parametrize(("page", "language", "text"), BLOCKS, ids=lambda value: value.splitlines()[0][:40])
+@pytest.mark.parametrize(("language", "text"), BLOCKS)
 def test_what_a_page_shows(
-    page: str,
     language: str,
     text: str,
     clone: Path,
