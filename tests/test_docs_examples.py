@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from gizserial.cli import cli as gizserial
@@ -65,3 +66,26 @@ def test_what_a_page_shows(
         if line.strip() and not line.startswith("#"):
             run(line)
     assert "Traceback" not in capfd.readouterr().err
+
+
+SHOWN = re.compile(r"^(?:\$ )?(gizserial|gizsim) ([a-z]+)([^\n|>]*)", re.MULTILINE)
+FENCED = re.compile(r"^```(?:sh|bat|text|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.stem
+)
+def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
+    """What cannot be run here, because a board hangs on it, is at least spelled right."""
+    for block in FENCED.findall(page.read_text(encoding="utf-8")):
+        for tool, name, rest in SHOWN.findall(block.replace("\\\n", " ").replace("\\\\\n", " ")):
+            group: click.Group = {"gizserial": gizserial, "gizsim": gizsim}[tool]
+            command = group.get_command(click.Context(group), name)
+            assert command is not None, f"{tool} {name}"
+            words = re.findall(r"(?<!\S)--[a-z-]+", rest.split("#")[0])
+            if isinstance(command, click.Group):
+                inner = re.match(r"\s+([a-z-]+)", rest)
+                command = command.get_command(click.Context(command), inner[1]) if inner else None
+                assert command is not None, f"{tool} {name}{rest}"
+            known = {option for parameter in command.params for option in parameter.opts}
+            assert set(words) <= known | {"--help"}, f"{tool} {name}{rest}"
