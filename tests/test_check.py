@@ -127,7 +127,7 @@ def test_a_silent_peer_ends_in_plain_words() -> None:
     run = run_virtual(main())
     (result,) = run.results
     assert result.verdict is Verdict.FAILED
-    assert result.findings[0].text == "device_info (sn 05) was not acked within 1 s"
+    assert result.findings[0].text == "device_info (sn 5) was not acked within 1 s"
     assert "never acked" in run.facts["handshake"]
 
 

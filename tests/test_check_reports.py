@@ -100,7 +100,7 @@ def test_the_page_stands_alone_and_is_escaped() -> None:
     assert "acked \ufffd too &lt;late&gt;" in page
     assert "<late>" not in page
     assert "http" not in page, "nothing is loaded from anywhere"
-    assert page.count('<h2 id="') == 2
+    assert page.count('<h2 id="') == 3
     for tag in ("svg", "g", "table", "div", "pre", "h2"):
         assert page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(f"</{tag}>"), tag
 

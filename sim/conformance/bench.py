@@ -44,6 +44,10 @@ _SDK_ROOM: Final = 20
 """The buffer of generated code: status size, flags and so many bytes (observed on the vendor's SDK)."""
 
 
+_SHOWN: Final = 8
+"""Values that one sentence names."""
+
+
 class Press(enum.Enum):
     """What a person at the bench can be asked to do."""
 
@@ -95,6 +99,7 @@ class Bench:
         self.findings: list[Finding] = []
         """Deviations that do not end the case."""
         self._person = person
+        self._rests = True
 
     # --- words
 
@@ -172,8 +177,8 @@ class Bench:
         if ack is None:
             name = self.status_of(frame)
             raise self.fail(
-                f"{name} (sn {frame.sn:02X}) was sent {MODULE_TRIES} times and never acked",
-                expected=f"{name}_ack ({frame.command + 1:02X}) with sn {frame.sn:02X}",
+                f"{name} (sn {frame.sn}) was sent {MODULE_TRIES} times and never acked",
+                expected=f"{name}_ack ({frame.command + 1:02X}) with sn {frame.sn}",
                 got=self.line.received(since),
             )
         return ack
@@ -195,7 +200,10 @@ class Bench:
 
     async def settle(self) -> bool:
         """Let the MCU come to rest, acking what it sends; False when it never rests."""
-        return await self.line.rest(QUIET, QUIET_PATIENCE)
+        # Whoever floods the line is not waited for again and again: that is a case of its own.
+        patience = QUIET_PATIENCE if self._rests else QUIET
+        self._rests = await self.line.rest(QUIET, patience)
+        return self._rests
 
     async def push_status(self, status: WifiStatus) -> None:
         """Tell the MCU what the module believes of its network."""
@@ -400,10 +408,12 @@ class Bench:
 
     def shown(self, names: Iterable[str], raw: Mapping[str, Raw]) -> str:
         """Values for a person, with their raw wire values."""
-        return ", ".join(
+        told = [
             f"{name} = {value_text(self.product.point(name).value(raw[name]))}{_hex(raw[name])}"
             for name in names
-        )
+        ]
+        more = [f"{len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+        return ", ".join([*told[:_SHOWN], *more])
 
     async def change(self) -> None:
         """Give every point that may be written another value than it has, so that forgetting shows."""
@@ -477,22 +487,26 @@ class Bench:
 
     # --- acks
 
-    async def acked(self, frame: Frame, *, wire: bytes | None = None, note: str = "") -> Entry:
-        """Send once and require one ack: command, number, in time, empty flags.
+    async def acked(self, frame: Frame, *, note: str = "", alone: bool = False) -> Entry:
+        """Send once and require an ack: command, number, in time.
+
+        :param alone: Wait for a second one too, which must not come.
 
         :raises CaseFailedError: with what came instead.
         """
         since = self.line.mark()
-        sent, ack = await self.once(frame, wire=wire, note=note)
+        sent, ack = await self.once(frame, note=note)
         name = self.status_of(frame)
         if ack is None:
             raise self._no_ack(frame, name, since)
         self._in_time(sent, ack, name)
+        if not alone:
+            return ack
         await self.line.listen(SECOND_ACK)
         again = [e for e in self.line.frames(since, frame.command + 1) if e.frame and e.frame.sn == frame.sn]
         if len(again) > 1:
             self.note(
-                f"{name} was acked {len(again)} times",
+                f"{name} was acked {'twice' if len(again) == 2 else f'{len(again)} times'}",
                 expected="exactly one ack for each transmission",
                 got=again,
                 entry=again[1],
@@ -502,7 +516,7 @@ class Bench:
     def _no_ack(self, frame: Frame, name: str, since: int) -> CaseFailedError:
         other = self.line.frames(since, frame.command + 1)
         if other and other[0].frame is not None:
-            text = f"{name} (sn {frame.sn:02X}) was acked with sn {other[0].frame.sn:02X}"
+            text = f"{name} (sn {frame.sn}) was acked with sn {other[0].frame.sn}"
         else:
             acks = [
                 e
@@ -515,10 +529,10 @@ class Bench:
             elif bad:
                 text = f"{name} was answered with something that is not a good frame"
             else:
-                text = f"{name} (sn {frame.sn:02X}) was not acked within {ACK_PATIENCE:g} s"
+                text = f"{name} (sn {frame.sn}) was not acked within {ACK_PATIENCE:g} s"
         return self.fail(
             text,
-            expected=f"{name}_ack ({frame.command + 1:02X}) with sn {frame.sn:02X}",
+            expected=f"{name}_ack ({frame.command + 1:02X}) with sn {frame.sn}",
             got=self.line.received(since),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -20,6 +21,9 @@ from sim.conformance.thresholds import IDLE_PARTIAL
 MOST_ENTRIES: Final = 200_000
 """A run sees some thousand frames; whoever sends more than this babbles."""
 
+_STRETCH: Final = 0.02
+"""Bytes outside any frame belong together when they come closer to each other than this."""
+_LONGEST_STRETCH: Final = 4096
 _TICK: Final = 1e-6
 """A wait that is shorter has ended: sums of floats never meet exactly."""
 
@@ -252,10 +256,26 @@ class BenchLine:
         self.send(Frame(row.ack, sn, payload), note="wrong sn on purpose" if self._wrong_sn else "")
 
     def _add(self, entry: Entry) -> None:
+        last = self.entries[-1] if self.entries else None
+        if last is not None and isinstance(last.item, Noise) and _continues(last, entry):
+            wire = last.wire + entry.wire
+            item = Noise(last.item.offset, wire)
+            self.entries[-1] = dataclasses.replace(entry, item=item, wire=wire, began=last.began)
+            return
         self.entries.append(entry)
         if len(self.entries) >= MOST_ENTRIES:
             # Told to whoever waits: this may be the port that is calling.
             self._lost = f"more than {MOST_ENTRIES} frames and stretches of noise came: the MCU babbles"
+
+
+def _continues(last: Entry, entry: Entry) -> bool:
+    """Noise right behind noise: a text that comes byte by byte is one stretch."""
+    return (
+        isinstance(entry.item, Noise)
+        and entry.direction == last.direction == "received"
+        and entry.began - last.time < _STRETCH
+        and len(last.wire) < _LONGEST_STRETCH
+    )
 
 
 def is_mcu_command(frame: Frame | None) -> bool:

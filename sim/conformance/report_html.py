@@ -8,12 +8,14 @@ from typing import Final
 
 from gizserial.framing import BadFrame, Frame
 from sim.conformance.model import CaseResult, Entry, Finding, RunResult, Verdict
-from sim.conformance.report_text import around, grouped, verdict_word
+from sim.conformance.report_text import around, grouped, shortened, source, verdict_word
 from sim.conformance.words import Words, clean
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ok: #2e7d32; --bad: #c62828; --skip: #607d8b; --line: #8884;
   --in: #1565c0; --out: #6a1b9a; }
+@media (prefers-color-scheme: dark) { :root { --ok: #81c784; --bad: #ef7070; --skip: #90a4ae;
+  --in: #64b5f6; --out: #ce93d8; } }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .2rem .6rem .2rem 0;
@@ -30,6 +32,8 @@ svg text { font: 11px ui-monospace, monospace; fill: currentColor; }
 _WIDTH: Final = 1000
 _LEFT, _RIGHT = 150, 850
 _ROW: Final = 26
+_TREE: Final = 120
+"""Lines of a decoded frame."""
 _MOST: Final = 40
 """Frames in one picture."""
 
@@ -54,10 +58,17 @@ def _parts(run: RunResult) -> Iterator[str]:
     for text in (run.restored, run.stopped):
         if text:
             yield f'<p class="FAILED">{escape(text)}</p>\n'
-    for result in run.of(Verdict.FAILED):
+    failed = run.of(Verdict.FAILED)
+    if failed:
+        links = ", ".join(
+            f'<a class="{verdict_word(result)}" href="#{result.case.id}">{result.case.id}</a>'
+            for result in failed
+        )
+        yield f'<p>{links}. <a href="#all">All cases</a></p>\n'
+    for result in failed:
         yield from _failed(result, words)
     heads = "".join(f"<th>{head}" for head in ("verdict", "case", "title", "severity", "section", "seconds"))
-    yield f"<h2>All cases</h2>\n<table><tr>{heads}</tr>\n"
+    yield f'<h2 id="all">All cases</h2>\n<table><tr>{heads}</tr>\n'
     for result in run.results:
         case, word = result.case, verdict_word(result)
         link = f'<a href="#{case.id}">{case.id}</a>' if result.verdict is Verdict.FAILED else case.id
@@ -79,8 +90,7 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     case = result.case
     word = verdict_word(result)
     yield f'<h2 id="{case.id}"><span class="{word}">{case.id}</span> {escape(case.title)}</h2>\n'
-    source = f"{case.severity.word}, section {case.section}"
-    yield f"<p>{escape(case.rule)} <small>({escape(source)})</small></p>\n"
+    yield f"<p>{escape(case.rule)} <small>({escape(source(case))})</small></p>\n"
     entries = around(result, _MOST)
     if entries:
         yield _picture(entries, words, {id(f.entry) for f in result.findings if f.entry is not None})
@@ -91,7 +101,8 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
 def _finding(finding: Finding, more: int, words: Words) -> str:
     expected = f"<dt>expected<dd>{escape(finding.expected)}" if finding.expected else ""
     got = f"<dt>came<dd>{escape(finding.got)}" if finding.got else ""
-    tree = f"<pre>{escape(words.tree(finding.entry))}</pre>" if finding.entry is not None else ""
+    lines = shortened(words.tree(finding.entry), _TREE) if finding.entry is not None else []
+    tree = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
     others = f"<p>and {more} more like it</p>" if more else ""
     return f'<div class="finding"><b>{escape(finding.text)}</b><dl>{expected}{got}</dl>{tree}{others}</div>\n'
 

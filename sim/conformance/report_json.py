@@ -7,7 +7,7 @@ from typing import Any
 
 from gizserial.describe import json_line, to_json
 from sim.conformance.model import Case, CaseResult, Entry, Finding, RunResult, Verdict
-from sim.conformance.report_text import around
+from sim.conformance.report_text import around, grouped
 from sim.conformance.words import Words
 
 
@@ -29,7 +29,7 @@ def case_result(result: CaseResult, words: Words) -> dict[str, Any]:
         **({"reason": result.reason} if result.reason else {}),
         "t": round(result.began, 6),
         "seconds": round(result.seconds, 6),
-        **({"findings": [_finding(f, words) for f in result.findings]} if failed else {}),
+        **({"findings": _findings(result, words)} if failed else {}),
         **({"frames": [_entry(entry, words) for entry in around(result, 40)]} if failed else {}),
     }
 
@@ -42,6 +42,14 @@ def about(case: Case) -> dict[str, Any]:
         "severity": case.severity.word,
         "section": case.section,
     }
+
+
+def _findings(result: CaseResult, words: Words) -> list[dict[str, Any]]:
+    """The findings; of those that say the same but for numbers the first, and how many more there are."""
+    return [
+        {**_finding(finding, words), **({"more": more} if more else {})}
+        for finding, more in grouped(result.findings)
+    ]
 
 
 def _finding(finding: Finding, words: Words) -> dict[str, Any]:

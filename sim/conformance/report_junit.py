@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from sim.conformance.model import CaseResult, RunResult, Severity, Verdict
-from sim.conformance.report_text import around
+from sim.conformance.report_text import around, grouped, source
 from sim.conformance.words import Words, clean
 
 
@@ -21,9 +21,9 @@ def render(run: RunResult, *, fails_from: Severity = Severity.SHOULD) -> bytes:
         suites,
         "testsuite",
         name=clean(f"gizserial.{run.product.name}"),
-        tests=str(len(run.results)),
+        tests=str(len(run.results) + bool(run.stopped)),
         failures=str(len(failed)),
-        errors=str(len(run.of(Verdict.BROKEN))),
+        errors=str(len(run.of(Verdict.BROKEN)) + bool(run.stopped)),
         skipped=str(len(run.of(Verdict.SKIPPED))),
         time=f"{run.seconds:.3f}",
     )
@@ -32,6 +32,10 @@ def render(run: RunResult, *, fails_from: Severity = Severity.SHOULD) -> bytes:
         ET.SubElement(properties, "property", name=name, value=clean(value))
     for result in run.results:
         suite.append(_case(result, words, failed=result in failed))
+    if run.stopped:
+        # Or a run that ended after three good cases would be green.
+        ended = ET.SubElement(suite, "testcase", classname="mcu", name="the run went to its end", time="0")
+        ET.SubElement(ended, "error", message=clean(run.stopped))
     ET.indent(suites)
     document: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
@@ -61,9 +65,9 @@ def _case(result: CaseResult, words: Words, *, failed: bool) -> ET.Element:
 
 
 def _text(result: CaseResult, words: Words) -> str:
-    lines = [f"{result.case.rule} ({result.case.severity.word}, section {result.case.section})"]
-    for finding in result.findings:
-        lines += ["", finding.text]
+    lines = [f"{result.case.rule} ({source(result.case)})"]
+    for finding, more in grouped(result.findings):
+        lines += ["", finding.text + (f" (and {more} more like it)" if more else "")]
         lines += [f"  expected: {finding.expected}"] if finding.expected else []
         lines += [f"  came:     {finding.got}"] if finding.got else []
     lines += ["", *(words.line(entry) for entry in around(result, 20))]

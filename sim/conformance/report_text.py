@@ -21,6 +21,10 @@ _AROUND: Final = 12
 """Entries shown of a failed case."""
 
 
+_TREE: Final = 40
+"""Lines shown of a decoded frame."""
+
+
 def outcome(result: CaseResult) -> str:
     """One line for a case that ended."""
     word: str = click.style(verdict_word(result).ljust(7), fg=_COLOURS[result.verdict], bold=True)
@@ -71,7 +75,7 @@ def _lines(run: RunResult) -> Iterator[str]:
 def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     case = result.case
     yield click.style(f"{verdict_word(result)}  {case.id}: {case.title}", fg="red", bold=True)
-    yield f"  {case.severity.word}, section {case.section}. {case.rule}"
+    yield f"  {source(case)}. {case.rule}"
     for finding, more in grouped(result.findings):
         yield from _finding(finding, words)
         if more:
@@ -89,7 +93,16 @@ def _finding(finding: Finding, words: Words) -> Iterator[str]:
     if finding.got:
         yield f"      came:     {finding.got}"
     if finding.entry is not None:
-        yield from (f"      | {line}" for line in words.tree(finding.entry).splitlines())
+        yield from (f"      | {line}" for line in shortened(words.tree(finding.entry)))
+
+
+def shortened(tree: str, most: int = _TREE) -> list[str]:
+    """The lines of a decoded frame; of a long one those at both ends."""
+    lines = tree.splitlines()
+    if len(lines) <= most:
+        return lines
+    half = most // 2
+    return [*lines[:half], f"  … {len(lines) - 2 * half} more lines …", *lines[-half:]]
 
 
 def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, int]]:
@@ -110,6 +123,12 @@ def around(result: CaseResult, most: int = _AROUND) -> list[Entry]:
         return entries[-most:]
     place = entries.index(named)
     return entries[max(0, place - most + 4) : place + 4]
+
+
+def source(case: Case) -> str:
+    """How strict a rule is, and where it stands."""
+    word = "sections" if "," in case.section else "section"
+    return f"{case.severity.word}, {word} {case.section}"
 
 
 def explanation(case: Case) -> str:

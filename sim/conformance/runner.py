@@ -11,6 +11,7 @@ from gizserial import schemas
 from gizserial.commands import Command
 from gizserial.datapoints import Raw
 from gizserial.errors import BodyError
+from gizserial.framing import BadFrame, Frame
 from sim.conformance.bench import CONNECTED, Bench
 from sim.conformance.model import (
     Case,
@@ -97,9 +98,9 @@ class _Run:
                 await self._traffic()
         except CaseFailedError as failed:
             self._facts["handshake"] = failed.finding.text
-            self._silent = not any(entry.framed for entry in bench.line.received())
+            self._silent = not any(_answers(entry) for entry in bench.line.received())
         except LineLostError as lost:
-            self._stopped = f"the line went down: {lost}"
+            self._stopped = f"the line cannot be used any more: {lost}"
 
     async def _traffic(self) -> None:
         """What a module says in an hour, for cases that only look on."""
@@ -169,7 +170,7 @@ class _Run:
         except CaseSkippedError as skip:
             verdict, reason = Verdict.SKIPPED, str(skip)
         except LineLostError as lost:
-            verdict, reason = Verdict.BROKEN, f"the line went down: {lost}"
+            verdict, reason = Verdict.BROKEN, f"the line cannot be used any more: {lost}"
             self._stopped = reason
         except TimeoutError:
             verdict, reason = Verdict.BROKEN, f"it did not end within {CASE_LIMIT:g} s"
@@ -201,7 +202,7 @@ class _Run:
             if self._found:
                 self._restored = await self._bench.put_back(self._found)
         except LineLostError as lost:
-            self._stopped = f"the line went down: {lost}"
+            self._stopped = f"the line cannot be used any more: {lost}"
 
     async def interrupted(self) -> None:
         """Ctrl-C in the middle of a case: the values are put back all the same, if that goes quickly."""
@@ -221,6 +222,14 @@ class _Run:
             restored=self._restored,
             stopped=self._stopped,
         )
+
+
+def _answers(entry: Entry) -> bool:
+    """A frame, or an answer to 01 that only its checksum spoils."""
+    item = entry.item
+    return isinstance(item, Frame) or (
+        isinstance(item, BadFrame) and entry.framed and item.command == Command.DEVICE_INFO + 1
+    )
 
 
 def _no_mcu(received: Sequence[Entry]) -> str:

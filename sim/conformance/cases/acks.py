@@ -22,8 +22,8 @@ def _status(word: int) -> bytes:
     return payload
 
 
-async def _plain(bench: Bench, frame: Frame) -> None:
-    ack = await bench.acked(frame)
+async def _plain(bench: Bench, frame: Frame, *, alone: bool = True) -> None:
+    ack = await bench.acked(frame, alone=alone)
     if ack.frame is not None and ack.frame.payload:
         bench.note(
             f"the ack of {bench.status_of(frame)} carries a payload",
@@ -113,7 +113,7 @@ async def unknown_action(bench: Bench) -> None:
 )
 async def flags(bench: Bench) -> None:
     for command, payload in ((Command.HEARTBEAT, b""), (Command.STATUS, _status(CONNECTED.word))):
-        await _plain(bench, bench.command(command, payload, flags=0x8000))
+        await _plain(bench, bench.command(command, payload, flags=0x8000), alone=False)
 
 
 @group.case(
@@ -174,7 +174,10 @@ async def once(bench: Bench) -> None:
         elif (spec := FRAMES.get(frame.command)) and spec.is_ack and spec.sender is not Role.MODULE:
             if not owed[frame.command, frame.sn]:
                 bench.note(
-                    f"{spec.name} sn {frame.sn:02X} came, which nobody asked for", got=[entry], entry=entry
+                    f"{spec.name} sn {frame.sn} came, which nobody asked for",
+                    expected="one ack for each transmission of a command",
+                    got=[entry],
+                    entry=entry,
                 )
             else:
                 owed[frame.command, frame.sn] -= 1

@@ -205,7 +205,7 @@ async def glued(bench: Bench) -> None:
     bench.line.send_wire(b"".join(frame.encode() for frame in frames), note="three frames in one write")
     await bench.line.sent_all()
     await bench.line.until(lambda: all(bench.ack_of(f, since) for f in frames), bench.patience(ACK_PATIENCE))
-    missing = [f"{bench.status_of(f)} sn {f.sn:02X}" for f in frames if bench.ack_of(f, since) is None]
+    missing = [f"{bench.status_of(f)} sn {f.sn}" for f in frames if bench.ack_of(f, since) is None]
     if missing:
         raise bench.fail(
             f"of three frames in one go {', '.join(missing)} was not acked",
@@ -275,7 +275,7 @@ async def _notice(bench: Bench, wire: bytes, sn: int, code: int, what: str) -> N
     bench.line.send_wire(wire, note=what)
     await bench.line.sent_all()
     await bench.line.until(lambda: _notices(bench, since), bench.patience(ACK_PATIENCE))
-    expected = f"illegal_frame_from_mcu (12) with sn {sn:02X} and code {code:02X}"
+    expected = f"illegal_frame_from_mcu (12) with sn {sn} and code {code:02X}"
     notices = _notices(bench, since)
     if not notices:
         raise bench.fail(f"{what} drew no notice", expected=expected, got=bench.line.received(since))
@@ -424,7 +424,7 @@ async def while_sending(bench: Bench) -> None:
         await bench.line.sent_all()
     frames = [question, *beats]
     await bench.line.until(lambda: all(bench.ack_of(f, since) for f in frames), bench.patience(ACK_PATIENCE))
-    missing = [f"{bench.status_of(f)} sn {f.sn:02X}" for f in frames if bench.ack_of(f, since) is None]
+    missing = [f"{bench.status_of(f)} sn {f.sn}" for f in frames if bench.ack_of(f, since) is None]
     if missing:
         raise bench.fail(
             f"of 01 and five heartbeats right behind it {', '.join(missing)} was not acked",
@@ -480,7 +480,7 @@ async def many_bytes(bench: Bench) -> None:
         raise bench.fail(
             f"of 60 status pushes {len(lost)} were not acked",
             expected="an ack for each",
-            got="none for sn " + ", ".join(f"{sn:02X}" for sn in lost[:8]),
+            got="none for sn " + ", ".join(str(sn) for sn in lost[:8]),
         )
 
 

@@ -332,7 +332,7 @@ async def counter(bench: Bench) -> None:
         if step != 1 and frame.sn != 0:
             raise bench.fail(
                 "the numbers of two commands that follow each other do not",
-                expected=f"sn {(previous.frame.sn + 1) & 0xFF:02X}",
+                expected=f"sn {(previous.frame.sn + 1) & 0xFF}",
                 got=[previous, entry],
                 entry=entry,
             )
