@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -209,6 +210,27 @@ async def test_devices_that_come_later_get_what_was_pushed_to_the_product(
     assert b'"error_code":9500' in await check(cloud, up_to_date.did, "00000003")
 
 
+async def test_what_the_product_has_can_be_withdrawn_from_a_device(
+    cloud: EmbeddedCloud, admin: httpx.AsyncClient
+) -> None:
+    """Its next check does not push it anew, and its address is gone. A new push counts again."""
+    device, other = register(cloud), register(cloud, "AABBCCDDEEFF")
+    image = await upload(admin, cloud)
+    await admin.post(f"/firmware/{image['id']}/push", json={})
+    offer = module.parse_offer(await check(cloud, device.did))
+    assert offer is not None
+    assert (await admin.delete("/firmware_pushes", params={"did": device.did})).status_code == 200
+    assert b'"error_code":9500' in await check(cloud, device.did)
+    assert b'"error_code":9027' in (await asked(cloud, firmware.download(offer, 2)))[1]
+    assert (await admin.delete("/firmware_pushes", params={"did": device.did})).json()["error_code"] == 9027
+    assert b"soft_ver=00000002&" in await check(cloud, other.did)
+    states = {row["did"]: row["state"] for row in (await admin.get("/firmware_pushes")).json()}
+    assert states == {device.did: "withdrawn", other.did: "offered"}
+    rows = (await admin.post(f"/firmware/{image['id']}/push", json={"dids": [device.did] * 2})).json()
+    assert [row["state"] for row in rows] == ["waiting"]
+    assert b"soft_ver=00000002&" in await check(cloud, device.did)
+
+
 async def test_the_newest_of_a_product(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:
     async def latest(version: str, key: str = product_of(cloud).product_key) -> bytes:
         request = module.latest(V4, hard_version="00000001", soft_version=version, product_key=key)
@@ -299,6 +321,26 @@ async def test_what_is_no_image_is_refused(cloud: EmbeddedCloud, admin: httpx.As
         answer = await admin.post("/firmware", params=query, content=data)
         assert (answer.status_code, answer.json()["error_code"]) == (400, 9015)
         assert reason in answer.json()["detail_message"]
+    form = await admin.post("/firmware", params=query, files={"file": ("a.bin", IMAGE)})
+    assert "no form" in form.json()["detail_message"]
+
+
+async def test_images_of_products_that_are_not_served(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:
+    """Modules register with small letters; a strict cloud knows who may."""
+    image = await upload(admin, cloud, product_key="AB" * 16)
+    assert image["product_key"] == "ab" * 16
+    cloud.products.strict = True
+    query = {"product_key": "cd" * 16, "soft_version": "1"}
+    answer = await admin.post("/firmware", params=query, content=IMAGE)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, 9002)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "..", "a\r\nSet-Cookie: did=1", "\\\\host\\x", "中文", "x" * 256]
+)
+async def test_a_name_is_only_a_name(cloud: EmbeddedCloud, admin: httpx.AsyncClient, name: str) -> None:
+    image = await upload(admin, cloud, name=name)
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,64}\.bin", image["name"])
 
 
 async def test_images_by_admin_call(cloud: EmbeddedCloud, admin: httpx.AsyncClient) -> None:

@@ -78,7 +78,7 @@ class FirmwareStep(_Event):
     firmware_type: int
     """1 module, 2 MCU."""
     soft_version: str
-    state: Literal["waiting", "told", "offered", "downloaded", "done"]
+    state: Literal["waiting", "told", "offered", "downloaded", "done", "withdrawn"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

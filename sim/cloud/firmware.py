@@ -23,9 +23,10 @@ MAX_TOTAL: Final = 64 * 1024 * 1024
 MAX_IMAGES: Final = 200
 KINDS: Final = {1: "module", 2: "mcu"}
 
-State = Literal["waiting", "told", "offered", "downloaded", "done"]
+State = Literal["waiting", "told", "offered", "downloaded", "done", "withdrawn"]
 """``waiting`` for the device to come on line, ``told`` to check (0211), ``offered`` when it checked,
-``downloaded``, and ``done`` when it has reported the version of the image."""
+``downloaded``, and ``done`` when it has reported the version of the image. ``withdrawn``: its product has the
+image, this device is not to have it."""
 Fault = Literal["md5", "cut"]
 """What is wrong with a download on purpose: the MD5, or it ends in the middle."""
 
@@ -224,8 +225,17 @@ class Firmwares:
         row = self._database.one(f"{_SELECT_PUSH} WHERE p.token = ?", (token,))
         return None if row is None else Push(*row)
 
-    def withdraw(self, did: str, firmware_type: int) -> bool:
-        """Offer it no more; whether there was something."""
+    def withdraw(self, did: str, firmware_type: int, now: float) -> bool:
+        """Offer it no more; whether there was something.
+
+        What was pushed to the whole product is remembered, or the next check would push it anew.
+        """
+        push = self.push_of(did, firmware_type)
+        image = None if push is None else self.image(push.firmware)
+        if push is not None and image is not None and image.everybody:
+            if push.state != "withdrawn":
+                self.moved(push, "withdrawn", now)
+            return push.state != "withdrawn"
         statement = "DELETE FROM firmware_push WHERE did = ? AND type = ?"
         return self._database.run(statement, (did, firmware_type)).rowcount > 0
 
@@ -254,6 +264,8 @@ class Firmwares:
             if general is None or general.soft_version == soft_version:
                 return None
             push = self.push(did, general, now)
+        if push.state == "withdrawn":
+            return None
         if push.state == "done":
             return push, False
         reached = push.soft_version == soft_version

@@ -68,6 +68,8 @@ class FirmwareApi:
         """The file, by the token of a push or the id of an image."""
         number = request.path_params["id"]
         push = self.firmwares.by_token(number)
+        if push is not None and push.state == "withdrawn":
+            return NO_FILE
         image = self.firmwares.image(number if push is None else push.firmware)
         content = b"" if image is None else self.firmwares.content(image)
         if image is None or not content:

@@ -37,6 +37,7 @@ _STEPS: Final = {
     "offered": "offered",
     "downloaded": "sent to the module",
     "done": "is what the device runs now",
+    "withdrawn": "is offered no more",
 }
 
 

@@ -67,7 +67,8 @@ def firmware_calls(side: AppSide) -> Calls:
 
     missing = Code.FIRMWARE_NOT_FOUND
     add("GET", "/firmware", images, query=OfProduct)
-    add("POST", "/firmware", upload, status=201, query=Upload, file="The image: binary, or Intel HEX text.")
+    unknown, image = Code.PRODUCT_KEY_INVALID, "The image: binary, or Intel HEX text."
+    add("POST", "/firmware", upload, unknown, status=201, query=Upload, file=image)
     add("DELETE", "/firmware/{id}", delete, missing)
     add("POST", "/firmware/{id}/push", push, missing, Code.DEVICE_NOT_FOUND, body=PushForm)
     add("GET", "/firmware_pushes", pushes, query=OfDevice)
@@ -98,15 +99,19 @@ def images(call: Call) -> Any:
 async def upload(call: Call) -> Any:
     """Keep an image; the body is the file."""
     form, data = call.query(Upload), bytearray()
+    if call.request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise ApiError(Code.FORM_INVALID, "the body is the file itself, no form (curl --data-binary @FILE)")
     async for piece in call.request.stream():
         data += piece
         if len(data) > MAX_FIRMWARE:
             raise ApiError(Code.FORM_INVALID, f"the file has more than {MAX_FIRMWARE} bytes")
     known = call.side.cloud_product(form.product_key)
+    if known is None and call.side.products.strict:
+        raise ApiError(Code.PRODUCT_KEY_INVALID, "this cloud serves no such product")
     try:
         image = call.side.firmwares.add(
             bytes(data),
-            product_key=known.product_key if known is not None else form.product_key,
+            product_key=known.product_key if known is not None else form.product_key.lower(),
             firmware_type=form.type,
             soft_version=form.soft_version,
             name=form.name,
@@ -133,6 +138,7 @@ def delete(call: Call) -> None:
 def push(call: Call) -> Any:
     """Offer an image to devices, and tell those that are on line to check now (0211)."""
     image, dids = _image(call), call.body(PushForm).dids
+    dids = None if dids is None else list(dict.fromkeys(dids))
     for did in dids or ():
         if call.side.device(did).product_key != image.product_key:
             raise ApiError(Code.FORM_INVALID, f"device {did[:32]} is of another product than the image")
@@ -173,7 +179,7 @@ def withdraw(call: Call) -> None:
     query = call.query(OfDevice)
     if query.did is None:
         raise ApiError(Code.FORM_INVALID, "did is needed")
-    if not call.side.firmwares.withdraw(query.did, query.type):
+    if not call.side.firmwares.withdraw(query.did, query.type, call.side.now()):
         raise ApiError(Code.FIRMWARE_NOT_FOUND)
 
 
