@@ -56,15 +56,21 @@ class Finger:
 
 @contextlib.asynccontextmanager
 async def benched(
-    of: Product, defects: Sequence[str] = (), *, slow: bool = False, large: bool = True, person: bool = True
+    of: Product,
+    defects: Sequence[str] = (),
+    *,
+    slow: bool = False,
+    large: bool = True,
+    person: bool = True,
+    byte_time: float = BYTE_TIME,
 ) -> AsyncIterator[Bench]:
     """A bench whose line ends in a simulated MCU."""
-    ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+    ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=byte_time))
     faults = chosen(defects, of)
-    role = McuRole(of, options_with(McuOptions(byte_time=BYTE_TIME), faults))
+    role = McuRole(of, options_with(McuOptions(byte_time=byte_time), faults))
     machine = DefectiveMcu(role, faults) if faults else role
     async with Driver(machine, theirs, clock=LoopClock()) as driver:
-        line = BenchLine(ours, byte_time=BYTE_TIME)
+        line = BenchLine(ours, byte_time=byte_time)
         await line.open()
         try:
             setting = Setting(product=of, person=person, slow=slow, large=large)
@@ -80,11 +86,12 @@ def check(
     *,
     slow: bool = False,
     progress: Progress | None = None,
+    byte_time: float = BYTE_TIME,
 ) -> RunResult:
     """A conformance run in virtual time."""
 
     async def main() -> RunResult:
-        async with benched(of, defects, slow=slow) as bench:
+        async with benched(of, defects, slow=slow, byte_time=byte_time) as bench:
             return await run_cases(bench, cases, progress=progress)
 
     return run_virtual(main())

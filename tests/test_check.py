@@ -46,9 +46,10 @@ def test_a_sound_mcu_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pet-house", "var-len"])
 def test_ten_runs_in_a_row_have_no_finding(name: str) -> None:
-    # On one MCU that lives on: what a run leaves behind must not fail the next one.
+    # On one MCU that lives on: what a run leaves behind must not fail the next one. On a line without byte
+    # time, because bytes that come one by one are most of the work; the other tests run at 9600 baud.
     async def main() -> list[dict[str, str]]:
-        async with benched(product(name)) as bench:
+        async with benched(product(name), byte_time=0.0) as bench:
             return [wrong(await run_cases(bench, CASES)) for _ in range(10)]
 
     assert run_virtual(main()) == [{}] * 10
@@ -63,7 +64,9 @@ def test_every_case_can_run_somewhere_and_the_slow_ones_pass(name: str) -> None:
 
 def test_no_case_is_skipped_in_all_products() -> None:
     passed = {
-        result.case.id for name in PRODUCTS for result in check(product(name), slow=True).of(Verdict.PASSED)
+        result.case.id
+        for name in ("pet-house", "var-len", "ci-lamp", "quarter-kilobyte")
+        for result in check(product(name), slow=True, byte_time=0.0).of(Verdict.PASSED)
     }
     assert {case.id for case in CASES} - passed == set()
 
@@ -114,18 +117,23 @@ def test_points_that_are_left_alone_are_never_written() -> None:
 
 
 def test_a_silent_peer_ends_in_plain_words() -> None:
+    told: list[str] = []
+
     async def main() -> RunResult:
         ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
         await theirs.open(lambda _event: None)
         line = BenchLine(ours, byte_time=BYTE_TIME)
         await line.open()
-        run = await run_cases(Bench(line, Setting(product=product("pet-house"))), named(("info.answered",)))
+        bench = Bench(line, Setting(product=product("pet-house")))
+        run = await run_cases(bench, CASES, waiting=told.append)
         await line.close()
         await theirs.close()
         return run
 
     run = run_virtual(main())
     (result,) = run.results
+    assert told == ["the MCU does not answer yet: waiting up to 15 s ..."]
+    assert run.stopped.startswith("nothing came from the MCU; check its power")
     assert result.verdict is Verdict.FAILED
     assert result.findings[0].text == "device_info (sn 5) was not acked within 1 s"
     assert "never acked" in run.facts["handshake"]

@@ -140,10 +140,12 @@ def check(
         line = BenchLine(transport, byte_time=time, on_bytes=outputs.recorded if capture else None)
         line.utc = wall_time
         try:
-            await line.open(waiting=_tell_waiting)
+            await line.open(waiting=lambda place: _tell(f"waiting for the MCU at {place} ..."))
             bench = Bench(line, setting, person=Terminal() if ask else None)
             progress = None if quiet else Progress()
-            run = await run_cases(bench, cases, progress=progress, skipped=unwanted, cut_short=told)
+            run = await run_cases(
+                bench, cases, progress=progress, skipped=unwanted, cut_short=told, waiting=_tell
+            )
         finally:
             await line.close()
         told(run)
@@ -154,5 +156,5 @@ def check(
     ctx.exit(lifetime.run(main()))
 
 
-def _tell_waiting(place: str) -> None:
-    click.echo(f"waiting for the MCU at {place} ...", err=True)
+def _tell(text: str) -> None:
+    click.echo(text, err=True)

@@ -11,7 +11,7 @@ from gizserial import schemas
 from gizserial.commands import Command
 from gizserial.datapoints import Raw
 from gizserial.errors import BodyError
-from gizserial.framing import BadFrame, Frame
+from gizserial.framing import BadFrame
 from sim.conformance.bench import CONNECTED, Bench
 from sim.conformance.model import (
     Case,
@@ -25,6 +25,7 @@ from sim.conformance.model import (
 )
 from sim.conformance.thresholds import RESTART_PATIENCE
 
+_INFO: Final = Command.DEVICE_INFO + 1
 CASE_LIMIT: Final = 900.0
 """Seconds after which a case is broken: longer than the longest wait, which is that for the full report."""
 
@@ -44,6 +45,7 @@ async def run_cases(
     progress: Progress | None = None,
     skipped: Iterable[str] = (),
     cut_short: Callable[[RunResult], None] | None = None,
+    waiting: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Run the cases against the MCU on the bench's line, which is open.
 
@@ -52,9 +54,10 @@ async def run_cases(
 
     :param progress: Told before and after each case.
     :param skipped: Ids that the user does not want.
+    :param waiting: Told what is waited for, if the MCU does not answer at once.
     :param cut_short: Told what there is of a run that is cancelled.
     """
-    run = _Run(bench, progress, len(cases))
+    run = _Run(bench, progress, len(cases), waiting)
     unwanted = frozenset(skipped)
     try:
         await run.begin(alone=all(case.observes for case in cases))
@@ -69,7 +72,10 @@ async def run_cases(
 
 
 class _Run:
-    def __init__(self, bench: Bench, progress: Progress | None, count: int) -> None:
+    def __init__(
+        self, bench: Bench, progress: Progress | None, count: int, waiting: Callable[[str], None] | None
+    ) -> None:
+        self._waiting = waiting
         self._bench = bench
         self._progress = progress
         self._count = count
@@ -98,7 +104,7 @@ class _Run:
                 await self._traffic()
         except CaseFailedError as failed:
             self._facts["handshake"] = failed.finding.text
-            self._silent = not any(_answers(entry) for entry in bench.line.received())
+            self._silent = not _answers(bench.line.entries)
         except LineLostError as lost:
             self._stopped = f"the line cannot be used any more: {lost}"
 
@@ -123,6 +129,9 @@ class _Run:
             except CaseFailedError:
                 if self._bench.line.now() >= deadline:
                     raise
+                if self._waiting is not None:
+                    self._waiting(f"the MCU does not answer yet: waiting up to {RESTART_PATIENCE:g} s ...")
+                    self._waiting = None
 
     def _know(self, payload: bytes) -> None:
         try:
@@ -190,7 +199,7 @@ class _Run:
             entries=entries,
         )
         if self._silent and not self._stopped:
-            self._stopped = _no_mcu(bench.line.received())
+            self._stopped = _no_mcu(bench.line.entries)
         if not case.observes and not self._stopped:
             await self._tidy()
         return result
@@ -224,21 +233,25 @@ class _Run:
         )
 
 
-def _answers(entry: Entry) -> bool:
-    """A frame, or an answer to 01 that only its checksum spoils."""
-    item = entry.item
-    return isinstance(item, Frame) or (
-        isinstance(item, BadFrame) and entry.framed and item.command == Command.DEVICE_INFO + 1
+def _answers(entries: Sequence[Entry]) -> bool:
+    """Whether somebody is there: a frame that is no echo, or an answer to 01 with a wrong checksum."""
+    sent = [entry.frame for entry in entries if entry.direction == "sent"]
+    return any(
+        entry.frame not in sent
+        if entry.frame is not None
+        else isinstance(entry.item, BadFrame) and entry.framed and entry.item.command == _INFO
+        for entry in entries
+        if entry.direction == "received"
     )
 
 
-def _no_mcu(received: Sequence[Entry]) -> str:
+def _no_mcu(entries: Sequence[Entry]) -> str:
     """Why there is nobody to judge, and what to do."""
-    came = (
-        f"only {sum(len(entry.wire) for entry in received)} bytes that are no frames"
-        if received
-        else "nothing"
-    )
+    received = [entry for entry in entries if entry.direction == "received"]
+    size = sum(len(entry.wire) for entry in received)
+    if any(entry.frame is not None for entry in received):
+        return "only what was sent came back: TX and RX of the port are joined, and no MCU answers"
+    came = f"only {size} bytes that are no frames" if size else "nothing"
     return (
         f"{came} came from the MCU; check its power, that its TX goes to our RX and ours to its, the ground,"
         " and --baud; `gizserial doctor` looks for the cause"
