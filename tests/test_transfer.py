@@ -29,6 +29,7 @@ from gizserial.events import (
     FrameSent,
     LateStopReceived,
     Outcome,
+    P0Acked,
     PieceReceived,
     ReportReceived,
     TransferEnded,
@@ -36,9 +37,11 @@ from gizserial.events import (
 )
 from gizserial.framing import Frame
 from gizserial.image import Image, hex_image
+from gizserial.io.memory import MemoryLink
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.module import ModuleRole
+from gizserial.module_options import ModuleOptions
 
 V114 = (
     "FF FF 00 2B 19 20 00 00 00 00 00 C8 00 20 66 62 37 30 30 31 64 33 34 62 38 65 38 32 63 39 62 35 37 39"
@@ -116,6 +119,59 @@ def test_both_together(piece_size: int) -> None:
     pair.run(60)
     assert pair.received == [bytes(range(256)) * 2]
     assert pair.outcomes == ([Outcome.COMPLETE], [Outcome.COMPLETE])
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257])
+@pytest.mark.parametrize("piece_size", [0, 1, 128, 256, 4087, 65535])
+def test_sizes_around_a_piece(size: int, piece_size: int) -> None:
+    pair = Pair(piece_size=piece_size, link=MemoryLink(latency=1e-4))
+    image = Image(bytes(number % 251 for number in range(size)))
+    pair.offer(image)
+    pair.run(5)
+    assert pair.received == [image.data]
+    ready = [event for of, event in pair.events if of is pair.module and isinstance(event, FileReady)]
+    assert [event.count for event in ready] == [-(-size // (piece_size or 256))]
+
+
+@pytest.mark.parametrize(("size", "piece_size"), [(4 << 20, 4087), ((1 << 20) + 1, 1024)])
+def test_large_images(size: int, piece_size: int) -> None:
+    link = MemoryLink(latency=1e-4)
+    pair = Pair(piece_size=piece_size, link=link, mcu=McuOptions(ota_most=4 << 20))
+    image = Image(bytes(range(256)) * (size >> 8) + bytes(size & 0xFF))
+    pair.offer(image)
+    pair.run(10)
+    assert pair.received == [image.data]
+
+
+def test_controls_heartbeats_and_reports_pass_between_slow_pieces() -> None:
+    """An app waits 3 s for its answer (device-cloud.md §12.3): it gets it after one piece at the most."""
+    byte_time = 10 / 9600
+    pair = Pair(
+        link=MemoryLink(byte_time=byte_time),
+        module=ModuleOptions(byte_time=byte_time, heartbeat_s=1),
+        mcu=McuOptions(byte_time=byte_time, ota_store_ms=500),
+    )
+    image = Image(bytes(2000))
+    pair.offer(image)
+    asked: dict[int, float] = {}
+    waits: list[float] = []
+    for number in range(12):
+        pair.run(0.4)
+        asked[number] = pair.simulation.now
+        control = pair.mcu.p0.control({"LED_OnOff": number % 2})
+        pair.module.send_p0(control, now=pair.simulation.now, token=number)
+        seen = len(pair.events)
+        while not any(isinstance(event, P0Acked) for _of, event in pair.events[seen:]):
+            pair.run(0.01)
+        waits.append(pair.simulation.now - asked[number])
+    pair.run(10)
+    assert max(waits) < 0.5 + 0.5
+    assert pair.received == [image.data]
+    told = [event for of, event in pair.events if of is pair.module]
+    assert len([event for event in told if isinstance(event, ReportReceived)]) >= 12
+    sent = [event for event in told if isinstance(event, FrameSent)]
+    assert [event for event in sent if event.frame.command == Command.HEARTBEAT]
+    assert not [event for event in sent if event.attempt > 1]
 
 
 # --- what the sender does when it is not as it should be
