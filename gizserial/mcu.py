@@ -88,6 +88,8 @@ class McuRole:
         """The version that the next restart brings."""
         self._news_due: float | None = None
         """When the module is to be told that there is a new version to read."""
+        self._news: Request | None = None
+        """The 29 that is to make it read it."""
         self._files = FileTransfers(self._endpoint, self.options.files(), tell=self._tell)
         self._up = self._started = False
 
@@ -253,7 +255,7 @@ class McuRole:
         if self._events:
             return self._now
         times = [self._endpoint.next_timeout(), self._files.next_timeout(), self._restart_due]
-        if self._up:
+        if self._may_tell_news:
             times.append(self._news_due)
         if self._may_report:
             times.append(self._policy.next_timeout(self._live))
@@ -266,9 +268,9 @@ class McuRole:
         self._files.handle_timeout(now)
         if self._restart_due is not None and now >= self._restart_due:
             self._restart(now)
-        if self._up and self._news_due is not None and now >= self._news_due:
+        if self._may_tell_news and self._news_due is not None and now >= self._news_due:
             self._news_due = None
-            self._endpoint.send(Command.RESTART_MODULE, now=now, token=_NEWS, reserved=True)
+            self._news = self._endpoint.send(Command.RESTART_MODULE, now=now, token=_NEWS, reserved=True)
         self._report_changes(now)
         return self._take()
 
@@ -281,6 +283,18 @@ class McuRole:
 
     def _tell(self, event: Event) -> None:
         self._events.append(event)
+
+    @property
+    def _may_tell_news(self) -> bool:
+        """Not while firmware comes: a module that restarts would break it off."""
+        return self._up and not self._files.receiving
+
+    def _news_is_known(self) -> None:
+        """The module reads the version by itself (01): there is nothing to have it restarted for."""
+        self._news_due = None
+        if self._news is not None:
+            self._endpoint.withdraw(self._news)
+            self._news = None
 
     def _restart(self, now: float) -> None:
         self._restart_due = None
@@ -389,6 +403,7 @@ class McuRole:
         if frame.command == Command.DEVICE_INFO:
             info: bytes = schemas.DEVICE_INFO.build(self._info_fields(self.soft_ver))
             self._endpoint.ack(frame, info, now=now)
+            self._news_is_known()
         elif frame.command == Command.P0_TO_MCU:
             self._p0(frame, now)
         elif frame.command == Command.STATUS:

@@ -47,6 +47,7 @@ _NOT_ASKED: Final = (
     "the MCU acked the announcement (1A) and did not ask for the file (1B): it takes no updates,"
     " or none of this size"
 )
+_RESTARTED: Final = "the MCU had the module restarted (29) before it had the whole file"
 _SAME: Final = "it restarted the module (29), and its version is {} as before; --expect-version makes sure"
 STOP: Final = 1.0
 """Seconds that the ack of 1F is waited for when the user stops."""
@@ -223,6 +224,7 @@ class Push:
             declined = ended.outcome is Outcome.STOPPED_BY_PEER and not self._timing.count
             unwanted = declined or ended.outcome in {Outcome.REFUSED, Outcome.STOPPED}
             detail = _NOT_ASKED if ended.detail == NOT_ASKED else ended.detail
+            detail = _RESTARTED if self._restarted else detail
             return self._report("refused" if unwanted else "failed", detail)
         # The last piece may have been stored though its ack got lost: the version says it.
         return await self._version(ended)

@@ -291,6 +291,19 @@ def test_an_mcu_that_falls_silent_in_the_middle() -> None:
     assert report.facts["resends"] == 2
 
 
+def test_an_mcu_that_has_the_module_restarted_in_the_middle() -> None:
+    board = Board()
+
+    def restart(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "progress" and facts["number"] == 5:
+            board.mcu.role.restart_module(now=board.mcu.driver.now())
+            board.mcu.driver.wake()
+
+    board.on_tell = restart
+    report = board.push()
+    assert (report.verdict, "(29)" in report.detail) == ("failed", True)
+
+
 def test_power_fails_in_the_middle_and_the_old_firmware_boots(tmp_path: Path) -> None:
     path = tmp_path / "mcu.flash"
     board = Board(flash=Flash(8192, path))

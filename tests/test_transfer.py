@@ -684,6 +684,31 @@ def test_29_is_repeated_until_it_is_acked() -> None:
     assert not line.frames(0x29)
 
 
+def test_29_is_not_needed_when_the_module_reads_the_version_by_itself() -> None:
+    mcu, line = started_mcu()
+    mcu.boot("00000002", now=line.now)
+    line.run_for(2)  # nobody hears the first 29
+    line.receive(Frame(Command.DEVICE_INFO, 0))
+    line.clear()
+    line.run_for(30)
+    assert not line.frames(0x29)
+
+
+def test_29_waits_while_firmware_comes() -> None:
+    """A module that was deaf to 29 begins another update: it is not restarted in the middle."""
+    mcu, line = started_mcu()
+    mcu.boot("00000002", now=line.now)
+    line.run_for(2)
+    line.clear()
+    line.receive(announce_frame(IMAGE))
+    line.receive(Frame(0x1C, line.frames(0x1B)[0].sn), FIRST)
+    line.run_for(10)
+    assert not line.frames(0x29)
+    line.run_for(10)  # the sender is silent: the file is given up, and the news still stands
+    assert line.frames(0x27)
+    assert line.frames(0x29)
+
+
 def test_a_version_that_does_not_fit_is_refused_at_once() -> None:
     mcu, line = started_mcu()
     with pytest.raises(EncodeError):
