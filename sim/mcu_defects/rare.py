@@ -8,11 +8,12 @@ from typing import Final
 from gizserial.commands import Command
 from gizserial.framing import Frame, Item
 from gizserial.product import DataPoint, Layout, Product
-from sim.mcu_defects.hooks import is_ack, is_control, is_own, paid, receiving, sending
+from sim.mcu_defects.hooks import is_ack, is_control, is_own, paid, parsed, receiving, sending
 from sim.mcu_defects.machine import DefectiveMcu
 from sim.mcu_defects.model import Fault, Out, has_writable, row
 from sim.mcu_defects.reports import has_points, report_of, ticking
 
+_FEW: Final = 3
 _CONTROL_ACK: Final = Command.P0_TO_MCU + 1
 
 
@@ -45,6 +46,22 @@ class _SameNumber(Fault):
                 return []
             self._last = item.sn
         return super().received(item, now)
+
+
+class _SlowStore(Fault):
+    """Values go into flash before the ack leaves: the more, the later."""
+
+    def __init__(self) -> None:
+        self._many = False
+
+    def received(self, item: Item, now: float) -> list[Item | bytes]:
+        if isinstance(item, Frame) and item.command == Command.P0_TO_MCU:
+            p0 = parsed(self.mcu, item) if is_control(item) else None
+            self._many = p0 is not None and len(p0.raw or ()) > _FEW
+        return super().received(item, now)
+
+    def sent(self, frame: Frame, now: float) -> list[Out]:  # noqa: ARG002 - the hook's signature
+        return [Out(frame, 0.35 if self._many and frame.command == _CONTROL_ACK else 0.0)]
 
 
 class _HalfDuplex(Fault):
@@ -122,6 +139,14 @@ DEFECTS: Final = (
         _FlagsCopied,
     ),
     row(
+        "ack-late-after-large-control",
+        "acks a control of many points after 350 ms, when it is stored",
+        "an ack within 200 ms, before anything that is slow",
+        "1.8",
+        _SlowStore,
+        fits=has_writable,
+    ),
+    row(
         "control-flag-padding-refused",
         "refuses controls with padding bits set",
         "flag bits above the last point are ignored",
@@ -181,6 +206,14 @@ DEFECTS: Final = (
         "6.6",
         ticking(10.0, report_of),
         fits=has_points,
+    ),
+    row(
+        "resend-once",
+        "repeats once only",
+        "three transmissions in all",
+        "1.8",
+        options={"tries": 2},
+        fits=has_writable,
     ),
     row(
         "short-control-taken",

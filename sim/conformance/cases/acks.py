@@ -9,8 +9,8 @@ from gizserial.commands import FRAMES, Command, Role
 from gizserial.framing import Frame
 from sim.conformance.bench import CONNECTED, Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
-from sim.conformance.model import WRITABLE
-from sim.conformance.thresholds import ACK_PATIENCE
+from sim.conformance.model import WRITABLE, Entry
+from sim.conformance.thresholds import ACK, ACK_PATIENCE, ADAPTER
 
 group = Group("ack")
 
@@ -149,6 +149,49 @@ async def while_waiting(bench: Bench) -> None:
         )
         await bench.acked(bench.command(Command.HEARTBEAT), note="while a report is unacked")
     await bench.settle()
+
+
+@group.case(
+    "in-time",
+    "All acks are in time, also those of large controls",
+    rule="200 ms after the last byte of a command the module sends it again. An MCU that first stores what it"
+    " was told and then acks is late when there is much to store.",
+    section="1.8",
+    severity=SHOULD,
+    defects=("ack-late-after-large-control", "ack-late", "ack-status-late"),
+    observes=True,
+)
+async def in_time(bench: Bench) -> None:
+    waiting: dict[tuple[int, int], Entry] = {}
+    free, count, booting = 0.0, 0, True
+    late: list[tuple[float, Entry]] = []
+    for entry in bench.line.entries:
+        frame = entry.frame
+        if entry.direction == "sent":
+            if frame is not None and frame.command == Command.RESTART_MCU:
+                waiting.clear()
+                booting = True
+            elif frame is not None and frame.command % 2:
+                waiting[frame.command + 1, frame.sn] = entry
+            continue
+        if frame is not None and (sent := waiting.pop((frame.command, frame.sn), None)) is not None:
+            count += 1
+            # An ack cannot overtake a frame that is on the line already.
+            latency = entry.began - max(sent.time, free)
+            if latency > ACK + ADAPTER and not booting:
+                late.append((latency, entry))
+            # What was asked of an MCU that starts waits in its buffer.
+            booting = booting and frame.command == Command.RESTART_MCU + 1
+        free = entry.time
+    # One alone may be the operating system's.
+    if len(late) > 1:
+        worst, entry = max(late, key=lambda pair: pair[0])
+        raise bench.fail(
+            f"{len(late)} of {count} acks were late, one of them {worst * 1000:.0f} ms",
+            expected=f"within {ACK * 1000:.0f} ms (and {ADAPTER * 1000:.0f} ms for the adapter)",
+            got=[entry for _latency, entry in late[:4]],
+            entry=entry,
+        )
 
 
 @group.case(

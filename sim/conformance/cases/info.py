@@ -65,7 +65,7 @@ async def length(bench: Bench) -> None:
 
 @group.case(
     "versions",
-    "Versions are eight printable characters",
+    "Versions are printable characters, eight at most",
     rule="The cloud chooses firmware by the versions; a stray 00 or a control character makes them "
     "unequal to what stands in the console.",
     section="3.1, 4.1",

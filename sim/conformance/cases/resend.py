@@ -11,6 +11,7 @@ from sim.conformance.cases.registry import MAY, SHOULD, Group
 from sim.conformance.line import is_mcu_command
 from sim.conformance.model import WRITABLE, Entry, Need, Setting
 from sim.conformance.thresholds import (
+    MODULE_TRIES,
     REPORT,
     RESEND_EARLIEST,
     RESEND_END,
@@ -100,6 +101,27 @@ def _transmissions(bench: Bench, sent: list[Entry]) -> list[Entry]:
 )
 async def repeats(bench: Bench) -> None:
     _transmissions(bench, await _unacked(bench))
+
+
+@group.case(
+    "count",
+    "A report without ack is sent three times in all",
+    rule="Generated code and modules send three times, older code four times. One repetition only is lost"
+    " too easily; what is sent more often is another case.",
+    section="1.8, R1",
+    severity=SHOULD,
+    needs=(WRITABLE,),
+    defects=("resend-once", "resend-missing"),
+)
+async def count(bench: Bench) -> None:
+    sent = await _unacked(bench)
+    if len(sent) < MODULE_TRIES:
+        times = "once" if len(sent) == 1 else "twice"
+        raise bench.fail(
+            f"a report that nobody acked was sent {times} in all",
+            expected=f"{MODULE_TRIES} times, at most {TRANSMISSIONS}",
+            got=sent,
+        )
 
 
 @group.case(
