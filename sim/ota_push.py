@@ -181,8 +181,9 @@ class Push:
         if self.role.sending_file:
             self.role.stop_file(now=self._driver.now(), detail="stopped by the user")
             self._driver.wake()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._until(lambda: self.role.line_idle), STOP)
+            acked = await self._within(STOP, lambda: self.role.line_idle)
+            how = "the MCU was told (1F)" if acked else "the MCU did not ack it (1F)"
+            self._tell("stopped", {"pieces": self._timing.pieces, "count": self._timing.count, "detail": how})
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 

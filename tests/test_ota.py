@@ -401,7 +401,8 @@ async def test_ctrl_c_stops_the_transfer_with_1f(tmp_path: Path) -> None:
                 while b'"progress"' not in await ota.stdout.readline():
                     pass
             ota.send_signal(signal.SIGINT)
-            status, _out, _err = await finished(ota)
+            status, out, _err = await finished(ota)
+        assert json.loads(out.splitlines()[-1])["detail"] == "the MCU was told (1F)"
         async with asyncio.timeout(20):
             while b'"file_sender_stop"' not in (line := await mcu.stdout.readline()):
                 assert line

@@ -205,6 +205,8 @@ class _Text:
             "sent": "all pieces are sent: waiting for the MCU to restart",
             "asking": "it did not restart the module (29): asking for its version",
             "line": "{text}",
+            "stopped": ("stopped after {pieces} of {count} pieces: " if self._number else "stopped: ")
+            + "{detail}",
         }[kind]
         click.echo(text.format(**facts))
 
