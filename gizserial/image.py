@@ -97,11 +97,13 @@ def piece_count(size: int, piece_size: int) -> int:
 def hex_image(text: bytes, *, soft_ver: str = "") -> Image:
     """A HEX file as it should travel: checked, every line ended by CR LF, none of them empty.
 
-    :raises ImageError: not sound Intel HEX, with the number of the line.
+    :raises ImageError: not sound Intel HEX, or lines that no piece can hold; with the number of the line.
     """
     hex_memory(text)
     lines = [line.strip() for line in text.splitlines()]
-    return Image(b"".join(line + b"\r\n" for line in lines if line), hex=True, soft_ver=soft_ver)
+    image = Image(b"".join(line + b"\r\n" for line in lines if line), hex=True, soft_ver=soft_ver)
+    image.lines()
+    return image
 
 
 def hex_memory(text: bytes) -> tuple[int, bytes]:

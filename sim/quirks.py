@@ -40,6 +40,7 @@ _MOST: Final = MappingProxyType(
         "tries": 1000,
         "ota_piece_size": 0xFFFF,
         "upload_piece_size": 0xFFFF,
+        "ota_most": 64 << 20,  # there is memory, or a file, for two of them
     }
 )
 _TEXTS: Final = MappingProxyType(

@@ -315,6 +315,7 @@ async def test_what_is_no_image_is_refused(cloud: EmbeddedCloud, admin: httpx.As
         (IMAGE, {"soft_version": "123456789"}, "1 to 8"),
         (IMAGE, {"soft_version": "a&b"}, "no &"),
         (IMAGE, {"name": "x.hex"}, "line 1"),
+        (b":FF000000" + b"00" * 255 + b"01\r\n:00000001FF\r\n", {"name": "x.hex", "small": True}, "263"),
     )
     for data, change, reason in refused:
         query = {"product_key": product_of(cloud).product_key, "soft_version": "00000002", **change}

@@ -63,6 +63,21 @@ def test_hex_files_travel_with_cr_lf() -> None:
     assert hex_image(b":0400000001020304f2\n\n:00000001FF").data == b":0400000001020304f2\r\n:00000001FF\r\n"
 
 
+def test_records_that_no_piece_can_hold_are_refused_before_they_are_offered() -> None:
+    longest = record(0, 0, bytes(125))
+    assert len(longest) == 263
+    assert hex_image(longest + END).lines() == [longest, END]
+    with pytest.raises(ImageError, match="line 1 has 265 bytes"):
+        hex_image(record(0, 0, bytes(126)) + END)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b" \n\n"])
+def test_any_end_of_line_is_read(end: bytes) -> None:
+    text = end.join([HELLO.strip(), record(5, 0, bytes(4)).strip(), END.strip()])
+    assert hex_image(text).data == HELLO + record(5, 0, bytes(4)) + END
+    assert hex_memory(text) == (0, b"\x01\x02\x03\x04")
+
+
 def test_addresses_and_gaps() -> None:
     text = record(4, 0, b"\x08\x00") + record(0, 0x10, b"ab") + record(0, 0x14, b"cd") + END
     assert hex_memory(text) == (0x08000010, b"ab\xff\xffcd")

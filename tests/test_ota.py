@@ -442,6 +442,13 @@ def test_images_that_are_none_are_usage_errors(
     assert len(err.strip().splitlines()) == 1
 
 
+def test_flash_beyond_all_measure_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(cli, "gizsim", ["mcu", "--port", "loop://", "-p", PET, "--ota", "--quirk", "ota_most=1000000000"])
+    assert stop.value.code == 2
+    assert "67108864" in capsys.readouterr().err
+
+
 def test_an_image_larger_than_any_is_not_read_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

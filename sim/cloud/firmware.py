@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any, Final, Literal
 
 from gizserial.errors import ValueOutOfRange
-from gizserial.image import hex_memory
+from gizserial.image import Image, hex_memory
 from gizserial.m2m.firmware import MAX_FIRMWARE, SMALLEST
 from sim.cloud.database import Database
 
@@ -282,7 +282,7 @@ def check_image(content: bytes, firmware_type: int, soft_version: str, name: str
     """Whether this can be an image.
 
     :raises ValueOutOfRange: it cannot, and why.
-    :raises ImageError: a ``.hex`` file that is no sound Intel HEX.
+    :raises ImageError: a ``.hex`` file that is no sound Intel HEX, or cannot travel in lines.
     """
     if firmware_type not in KINDS:
         raise ValueOutOfRange("type", firmware_type, "1 (module) or 2 (MCU)")
@@ -294,6 +294,7 @@ def check_image(content: bytes, firmware_type: int, soft_version: str, name: str
         raise ValueOutOfRange("size", len(content), f"{least} to {MAX_FIRMWARE} bytes{hint}")
     if _file_name(name).endswith(".hex"):
         hex_memory(content)
+        Image(content, hex=True).lines()
 
 
 def _image(row: tuple[Any, ...]) -> FirmwareImage:
