@@ -12,7 +12,8 @@ from gizserial.commands import Command
 from gizserial.datapoints import Raw
 from gizserial.errors import BodyError
 from gizserial.framing import BadFrame
-from sim.conformance.bench import CONNECTED, Bench
+from sim.conformance.bench import Bench
+from sim.conformance.exchanges import CONNECTED
 from sim.conformance.model import (
     Case,
     CaseFailedError,

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.conformance.cases import acks, control, framing, info, network, raw, reads, recovery, resend
+from sim.conformance.cases import (
+    acks,
+    control,
+    framing,
+    info,
+    network,
+    notices,
+    odd_controls,
+    raw,
+    reads,
+    recovery,
+    reports,
+    resend,
+)
 from sim.conformance.model import Case
 
 _GROUPS: Final = (
     info.group,
     acks.group,
     network.status,
-    reads.reads,
+    reads.group,
     framing.group,
+    notices.group,
     recovery.group,
     control.group,
-    reads.reports,
+    odd_controls.group,
+    reports.group,
     resend.group,
     raw.group,
     network.restart,

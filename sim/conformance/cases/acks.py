@@ -7,8 +7,9 @@ from collections import Counter
 from gizserial import schemas
 from gizserial.commands import FRAMES, Command, Role
 from gizserial.framing import Frame
-from sim.conformance.bench import CONNECTED, Bench
+from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
+from sim.conformance.exchanges import CONNECTED
 from sim.conformance.model import WRITABLE, Entry
 from sim.conformance.thresholds import ACK, ACK_PATIENCE, ADAPTER
 

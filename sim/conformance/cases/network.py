@@ -5,8 +5,9 @@ from __future__ import annotations
 from gizserial import schemas
 from gizserial.commands import Command
 from gizserial.errors import BodyError
-from sim.conformance.bench import CONNECTED, OFFLINE, Bench, Press
+from sim.conformance.bench import Bench, Press
 from sim.conformance.cases.registry import MUST, SHOULD, Group
+from sim.conformance.exchanges import CONNECTED, OFFLINE
 from sim.conformance.model import PERSON, WRITABLE, CaseFailedError
 from sim.conformance.thresholds import QUIET, RESTART_PATIENCE, TIME_REQUESTS
 

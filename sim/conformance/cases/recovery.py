@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 from gizserial.commands import Command
-from sim.conformance.bench import CONNECTED, Bench
+from sim.conformance.bench import Bench
 from sim.conformance.cases.framing import heartbeat, pushed
 from sim.conformance.cases.registry import SHOULD, Group
+from sim.conformance.exchanges import CONNECTED
 
 group = Group("recovery")
 
