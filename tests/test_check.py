@@ -199,6 +199,7 @@ def test_every_case_says_what_and_why_and_where() -> None:
     for case in CASES:
         assert len(case.title) > 15, case.id
         assert len(case.rule) > 40, case.id
+        assert re.fullmatch(r"[A-Z0-9].{20,}\.", case.remedy), case.id
         assert re.match(r"[0-9R]", case.section), case.id
 
 

@@ -77,6 +77,7 @@ class Case:
     :ivar id: ``group.name``, stable: CI jobs skip by it.
     :ivar title: A short sentence, what the firmware does when it is right.
     :ivar rule: What the rule is and why it matters, for the person who has to change the firmware.
+    :ivar remedy: What to do, or where to look, when it fails.
     :ivar section: Where the rule stands in the public serial protocol document.
     :ivar needs: All must be there, otherwise the case is skipped with the reason.
     :ivar defects: Named defects of the simulated MCU (``gizsim mcu --list-defects``) that it finds.
@@ -92,6 +93,7 @@ class Case:
     needs: tuple[Need, ...] = ()
     defects: tuple[str, ...] = ()
     observes: bool = False
+    remedy: str = ""
 
     @property
     def group(self) -> str:

@@ -90,7 +90,8 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     case = result.case
     word = verdict_word(result)
     yield f'<h2 id="{case.id}"><span class="{word}">{case.id}</span> {escape(case.title)}</h2>\n'
-    yield f"<p>{escape(case.rule)} <small>({escape(source(case))})</small></p>\n"
+    yield f"<p>{escape(case.rule)} <small>({escape(source(case))})</small><br>\n"
+    yield f"<b>What to do:</b> {escape(case.remedy)}</p>\n"
     entries = around(result, _MOST)
     if entries:
         yield _picture(entries, words, {id(f.entry) for f in result.findings if f.entry is not None})

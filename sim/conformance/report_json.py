@@ -29,6 +29,7 @@ def case_result(result: CaseResult, words: Words) -> dict[str, Any]:
         **({"reason": result.reason} if result.reason else {}),
         "t": round(result.began, 6),
         "seconds": round(result.seconds, 6),
+        **({"remedy": result.case.remedy} if failed else {}),
         **({"findings": _findings(result, words)} if failed else {}),
         **({"frames": [_entry(entry, words) for entry in around(result, 40)]} if failed else {}),
     }

@@ -66,6 +66,7 @@ def _case(result: CaseResult, words: Words, *, failed: bool) -> ET.Element:
 
 def _text(result: CaseResult, words: Words) -> str:
     lines = [f"{result.case.rule} ({source(result.case)})"]
+    lines.append(f"What to do: {result.case.remedy}")
     for finding, more in grouped(result.findings):
         lines += ["", finding.text + (f" (and {more} more like it)" if more else "")]
         lines += [f"  expected: {finding.expected}"] if finding.expected else []

@@ -76,6 +76,7 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     case = result.case
     yield click.style(f"{verdict_word(result)}  {case.id}: {case.title}", fg="red", bold=True)
     yield f"  {source(case)}. {case.rule}"
+    yield f"  What to do: {case.remedy}"
     for finding, more in grouped(result.findings):
         yield from _finding(finding, words)
         if more:
@@ -136,7 +137,7 @@ def explanation(case: Case) -> str:
     needs = ", ".join(need.name for need in case.needs) or "nothing"
     found = ", ".join(case.defects) or "none"
     return (
-        f"{case.id}: {case.title}\n\n{case.rule}\n\n"
+        f"{case.id}: {case.title}\n\n{case.rule}\n\nWhen it fails: {case.remedy}\n\n"
         f"severity: {case.severity.word}\nsection:  {case.section} of the serial protocol\n"
         f"needs:    {needs}\ndefects:  {found}"
     )

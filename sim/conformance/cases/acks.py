@@ -13,7 +13,11 @@ from sim.conformance.exchanges import CONNECTED
 from sim.conformance.model import WRITABLE, Entry
 from sim.conformance.thresholds import ACK, ACK_PATIENCE, ADAPTER
 
-group = Group("ack")
+group = Group(
+    "ack",
+    "Send the ack where the frame is received, before anything that takes time: the command plus one, the"
+    " number of the command, once.",
+)
 
 _NUMBERS = (0x00, 0x01, 0x55, 0x7F, 0x80, 0xFE, 0xFF, 0x00)
 
@@ -108,6 +112,7 @@ async def unknown_action(bench: Bench) -> None:
     "Acks have no flags, also where the command had some",
     rule="Flags of acks are 0000 unless the command says otherwise. Generated code copies those of a"
     " heartbeat or a status push into its ack; modules do not look.",
+    remedy="Set the two flag bytes of every ack to 0. Modules do not look: this may stay.",
     section="1.5",
     severity=MAY,
     defects=("ack-flags-copied",),
@@ -136,6 +141,7 @@ async def repeated(bench: Bench) -> None:
     "Commands are acked while the MCU waits for an ack of its own",
     rule="Both sides may be waiting for each other: whoever stops answering until he is answered ends in"
     " a deadlock.",
+    remedy="Do not wait for an ack in a loop of its own: note that it is awaited, and go on receiving.",
     section="1.8",
     needs=(WRITABLE,),
     defects=("deaf-while-waiting",),
@@ -157,6 +163,7 @@ async def while_waiting(bench: Bench) -> None:
     "All acks are in time, also those of large controls",
     rule="200 ms after the last byte of a command the module sends it again. An MCU that first stores what it"
     " was told and then acks is late when there is much to store.",
+    remedy="Ack first, then store, draw and switch.",
     section="1.8",
     severity=SHOULD,
     defects=("ack-late-after-large-control", "ack-late", "ack-status-late"),

@@ -20,7 +20,11 @@ from sim.conformance.model import (
 from sim.conformance.samples import sample_values
 from sim.conformance.thresholds import QUIET, REPORT
 
-group = Group("control")
+group = Group(
+    "control",
+    "Compare positions, widths and byte order with `gizserial product show`. If the product itself refuses"
+    " the value (a lock, another mode), name the point with --leave.",
+)
 
 _MANY = 24
 """More points of a kind than this are written together first: one by one takes minutes."""
@@ -175,6 +179,8 @@ async def report(bench: Bench) -> None:
     "A control that changes nothing is reported too",
     rule="The app waits for the report. Generated code reports only what changed: after a control with "
     "the old value the app's switch hangs (R23).",
+    remedy="Report after every control, and not only when a value changed: call the report after the"
+    " control was carried out.",
     section="5.7, R23",
     severity=SHOULD,
     needs=(WRITABLE,),
@@ -200,6 +206,7 @@ async def report_unchanged(bench: Bench) -> None:
     "ack-first",
     "The ack of a control comes before its report",
     rule="The module has one command outstanding and waits for its ack; the report is another exchange.",
+    remedy="Send the ack before the values are taken, or the report after the ack.",
     section="5.7",
     needs=(WRITABLE,),
     defects=("report-after-control-before-ack",),
@@ -273,6 +280,8 @@ async def repeated(bench: Bench) -> None:
     rule="The user presses twice: the second control arrives while the first report is unacked. "
     "Generated code replaces the waiting report by the new one, which is fine; losing the control "
     "is not.",
+    remedy="Keep controls apart from what waits for its ack: a newer report may replace the older, a"
+    " control is never dropped.",
     section="1.8, 5.7",
     needs=(WRITABLE,),
     defects=("control-lost-while-report-pending", "deaf-while-waiting"),

@@ -13,7 +13,11 @@ from sim.conformance.model import LARGE, POINTS, Entry, Need, Setting
 from sim.conformance.samples import changeable
 from sim.conformance.thresholds import ACK_PATIENCE, SECOND_ACK
 
-group = Group("framing")
+group = Group(
+    "framing",
+    "Look at the two loops that put bytes onto the line and take them off it: `gizserial decode` shows"
+    " where each byte of a capture (--capture) belongs.",
+)
 
 _SPLIT_GAP = 0.02
 _LONG_GAP = 0.25
@@ -65,6 +69,8 @@ def _ff_value(point: DataPoint) -> int | bytes:
     rule="After the header every FF is followed by 55, also in number and checksum; neither length nor "
     "checksum count it. A number of FF comes once in 256 frames: firmware that forgets it fails "
     "once in hours.",
+    remedy="Escape when bytes leave, after the checksum was computed, everything behind the header; take 55"
+    " out behind FF before length and checksum are looked at.",
     section="1.6",
     defects=(
         "escape-missing-in-sn",
@@ -267,6 +273,7 @@ async def flags(bench: Bench) -> None:
     rule="Raw data and large products fill more than 255 bytes of the receive buffer. Generated code for"
     " small products has no room and does not check: then values or the sequence number are "
     "overwritten.",
+    remedy="Compare the announced length with the size of the buffer before bytes go into it.",
     section="1.7, 4.18",
     severity=MAY,
     needs=(LARGE,),
@@ -287,6 +294,7 @@ async def large(bench: Bench) -> None:
     "Commands that arrive while the MCU sends are not lost",
     rule="The line has two directions. Firmware that sends byte by byte with its interrupts off, or with a"
     " software UART, loses what comes meanwhile: a heartbeat that crosses a report, or the ack of a report.",
+    remedy="Send and receive by interrupt or DMA; never switch interrupts off for a whole frame.",
     section="1.1, 1.8",
     severity=SHOULD,
     defects=("deaf-while-sending",),
@@ -317,6 +325,7 @@ async def while_sending(bench: Bench) -> None:
     "No byte is lost over many frames",
     rule="A ring buffer that loses a byte where it wraps spoils one frame in many: rare, and hard to "
     "find on a desk.",
+    remedy="Look at the edge of the receive ring, its size, and what interrupts do to both of its indices.",
     section="1.7",
     defects=("byte-lost-at-ring-edge", "frame-lost-sometimes"),
 )

@@ -12,7 +12,11 @@ from gizserial.product import Layout
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
 
-group = Group("info")
+group = Group(
+    "info",
+    "Compare the bytes of the answer to 01 with the table of section 4.1, field by field; versions and"
+    " product key are usually constants in one header file.",
+)
 
 _SIZES = (66, 74, 106)
 _VERSIONS = ("hard_ver", "soft_ver")
@@ -102,6 +106,7 @@ async def protocol(bench: Bench) -> None:
     "The product key is that of the definition",
     rule="The module registers the device with this key: with another one it becomes a device of another"
     " product, and did and bindings are erased.",
+    remedy="Use the key of the definition in the firmware, or give the firmware's definition with -p.",
     section="4.1",
     defects=("info-wrong-product-key", "info-key-upper-case"),
 )

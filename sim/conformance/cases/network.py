@@ -14,9 +14,20 @@ from sim.conformance.thresholds import QUIET, RESTART_PATIENCE, TIME_REQUESTS
 _DEFERRED = 2.0
 """An MCU may ask for the time some moments after it heard of the cloud: that is not held against it."""
 
-status = Group("status")
-provision = Group("provision")
-restart = Group("restart")
+status = Group(
+    "status",
+    "Look at the handler of 0D: ack first, then look at the bits that are known and ignore the others.",
+)
+provision = Group(
+    "provision",
+    "Look at what the button does: 09 with mode 1 (SoftAP) or 2 (AirLink), 0B for a reset, each sent once"
+    " and repeated only without ack.",
+)
+restart = Group(
+    "restart",
+    "Nothing may depend on what the module said before its restart: no number, no flag that it is"
+    " connected, no half-received frame.",
+)
 
 
 @status.case(
@@ -65,6 +76,7 @@ async def harmless(bench: Bench) -> None:
     "The time is asked for only when there is a cloud, and not again and again",
     rule="Without cloud the module knows no time and answers zeros (4.12); bit 5 of the status says when"
     " to ask.",
+    remedy="Ask when bit 5 of the status changes to 1, once, and keep the time with a clock of your own.",
     section="4.12, 3.3",
     severity=SHOULD,
     defects=("time-request-without-cloud", "time-request-storm", "status-bits-wrong"),
@@ -102,6 +114,7 @@ async def time(bench: Bench) -> None:
     "time-zero",
     "An answer without time does no harm",
     rule="Before the cloud has told the time the answer to 17 is all zeros: month 0 and day 0 are no date.",
+    remedy="Check year and month before the time is used; zeros mean that there is none yet.",
     section="4.12, R17",
     severity=SHOULD,
     defects=("time-zero-crashes",),
@@ -238,6 +251,8 @@ async def in_the_middle(bench: Bench) -> None:
     "A request to restart is acked first, and the MCU is back soon",
     rule="0F is acked, the ack leaves (generated code waits 600 ms), then the MCU restarts; it may also "
     "ignore the request. Either way it answers 01 afterwards.",
+    remedy="Ack 0F, let the ack leave, then restart; if the MCU does not come back, look at what waits for"
+    " the module at start.",
     section="4.8, R36",
     defects=(
         "restart-unacked",

@@ -12,7 +12,11 @@ from sim.conformance.cases.registry import SHOULD, Group
 from sim.conformance.model import Entry
 from sim.conformance.thresholds import ACK_PATIENCE, SECOND_ACK
 
-group = Group("framing")
+group = Group(
+    "framing",
+    "Look at where a received frame is dispatched: 12 with the number of the frame for a wrong checksum"
+    " (01) and an unknown command (02), silence for notices and acks.",
+)
 
 _KNOWN = frozenset(
     {Command.DEVICE_INFO, Command.P0_TO_MCU, Command.HEARTBEAT, Command.STATUS, Command.RESTART_MCU}

@@ -11,7 +11,11 @@ from sim.conformance.cases.registry import SHOULD, Group
 from sim.conformance.model import FIXED, TWO_WRITABLE, WRITABLE, Need, Setting
 from sim.conformance.samples import other_value
 
-group = Group("control")
+group = Group(
+    "control",
+    "Check action, flags, length and range before a value is taken. If the product links these points"
+    " itself, name one of them with --leave.",
+)
 
 
 def _unflagged_garbage(bench: Bench, flagged: DataPoint, value: Raw) -> bytes:
@@ -127,6 +131,7 @@ async def _out_of_range(bench: Bench, point: DataPoint, bad: int) -> None:
     "An enum index that the definition does not have is ignored",
     rule="An old app may know values that this firmware has not; generated code hands the number on to "
     "the application, which must not index a table with it.",
+    remedy="Check the index against the number of values before it is used.",
     section="5.6",
     severity=SHOULD,
     needs=(Need("an enum with spare indices", _spare_index),),
@@ -142,6 +147,8 @@ async def enum_out_of_range(bench: Bench) -> None:
     "number-out-of-range",
     "A number outside its range is ignored or limited",
     rule="Generated code does not check ranges. The application must: a heater that is told 255 degrees.",
+    remedy="Check min and max of the definition where the application takes the value; generated code does"
+    " not.",
     section="5.6",
     severity=SHOULD,
     needs=(Need("a number with a narrower range than its type", _spare_number),),
@@ -160,6 +167,7 @@ async def number_out_of_range(bench: Bench) -> None:
     rule="A repetition has the same number AND the same content, within a second. After a restart of the"
     " module, and every 256 frames, numbers come again with other content: firmware that looks at the"
     " number only loses these controls.",
+    remedy="Compare number and content, or do not look for repetitions at all.",
     section="1.4, 1.8",
     needs=(WRITABLE,),
     defects=("dedup-by-sn-only",),

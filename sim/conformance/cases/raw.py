@@ -6,7 +6,10 @@ from gizserial.commands import Command
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import SHOULD, Group
 
-group = Group("raw")
+group = Group(
+    "raw",
+    "Look at the action first: 05 is opaque bytes for the application, acked empty; what goes back has 06.",
+)
 
 
 @group.case(

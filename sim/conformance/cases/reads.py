@@ -13,7 +13,11 @@ from sim.conformance.thresholds import (
     SECOND_ACK,
 )
 
-group = Group("read")
+group = Group(
+    "read",
+    "Build the answer from the same values as the reports, with action 03 (variable length: 13), as the"
+    " payload of the ack.",
+)
 
 
 def _reply(bench: Bench, entry: Entry) -> tuple[bytes, P0]:
@@ -135,6 +139,7 @@ async def partial(bench: Bench) -> None:
     "An answer ends with its last value",
     rule="Generated code sends stale bytes behind the values of a partial answer; receivers have to "
     "ignore them.",
+    remedy="Send as many bytes as the flags announce. Receivers ignore the tail: this may stay.",
     section="5.5, 11",
     severity=MAY,
     needs=(VARIABLE, POINTS),
@@ -157,6 +162,7 @@ async def exact(bench: Bench) -> None:
     "A read without flags asks for all points",
     rule="No flag set, or no flags at all: the whole state is wanted (ruling R32). Generated code answers"
     " with the flags that came, that is with no value; apps that know it set every flag.",
+    remedy="Take no flags for all flags. This may stay where only generated apps read.",
     section="5.5, R32",
     severity=MAY,
     needs=(VARIABLE, POINTS),

@@ -10,7 +10,11 @@ from sim.conformance.cases.framing import heartbeat, pushed
 from sim.conformance.cases.registry import SHOULD, Group
 from sim.conformance.exchanges import CONNECTED
 
-group = Group("recovery")
+group = Group(
+    "recovery",
+    "Look at the receiver's states: FF FF begins a new frame whatever came before, and no state may wait"
+    " for bytes that never come.",
+)
 
 
 async def _recovers(bench: Bench, junk: bytes, what: str) -> None:

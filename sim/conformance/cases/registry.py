@@ -13,10 +13,12 @@ class Group:
     """Cases with one theme, in the order in which they run.
 
     :param name: First part of their ids.
+    :param remedy: Where to look in the firmware when one fails, unless the case says it better.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, remedy: str) -> None:
         self.name = name
+        self.remedy = remedy
         self.cases: list[Case] = []
 
     def case(
@@ -30,6 +32,7 @@ class Group:
         needs: tuple[Need, ...] = (),
         defects: tuple[str, ...] = (),
         observes: bool = False,
+        remedy: str = "",
     ) -> Callable[[CaseFunction], CaseFunction]:
         """Declare the decorated coroutine as a case of the group."""
 
@@ -45,6 +48,7 @@ class Group:
                     needs=needs,
                     defects=defects,
                     observes=observes,
+                    remedy=remedy or self.remedy,
                 )
             )
             return run

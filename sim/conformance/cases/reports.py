@@ -26,7 +26,11 @@ from sim.conformance.thresholds import (
     PERSON as PERSON_TIME,
 )
 
-group = Group("report")
+group = Group(
+    "report",
+    "Look at where reports are decided and built: compare with the values that were reported last, wait 6 s"
+    " for read-only numbers, lay out as `gizserial product show` says.",
+)
 
 
 @group.case(
@@ -78,6 +82,7 @@ def _slow(point: DataPoint) -> bool:
     "An idle device does not report more often than every 6 s",
     rule="The cloud limits devices: reports that the environment causes come at most every 6 s; changes "
     "of switches and alarms are exempt. A report without any change is for every 600 s.",
+    remedy="Wait 6 s between reports that only read-only numbers have caused, and do not report noise.",
     section="6.4, 6.6",
     severity=SHOULD,
     needs=(POINTS,),
@@ -114,6 +119,7 @@ async def rate(bench: Bench) -> None:
     "A report that tells nothing new is for every 600 s",
     rule="Each report goes to the cloud and to every app, and devices there are limited: a report in which"
     " nothing changed is worth one every ten minutes. More often is allowed, 6 s apart.",
+    remedy="Report what changed, and everything every 600 s. More often is allowed: this may stay.",
     section="6.6, R31",
     severity=MAY,
     needs=(POINTS,),

@@ -20,7 +20,11 @@ from sim.conformance.thresholds import (
     TRANSMISSIONS,
 )
 
-group = Group("resend")
+group = Group(
+    "resend",
+    "Keep the frame that was sent; send the same bytes again after 200 ms, two times; forget it when its"
+    " ack comes (06, same number) or the third wait is over.",
+)
 
 _TURNS = 3
 _WRAPS = 260
@@ -260,6 +264,8 @@ async def recovers(bench: Bench) -> None:
     "An ack with another number is not taken",
     rule="A late ack of an earlier command must not end the repetitions of this one. Generated code "
     "looks at the command only (R24).",
+    remedy="Compare the number of the ack with that of the frame that waits. Generated code does not: this"
+    " may stay.",
     section="1.4, R24",
     severity=MAY,
     needs=(WRITABLE,),
@@ -290,6 +296,7 @@ def _long_frames(setting: Setting) -> str:
     "The MCU's own number goes through FF and begins again at 0",
     rule="Once in 256 commands the number is FF and has to be escaped, and one checksum in 256 is FF too:"
     " on a desk that is never seen, in the field it is a report lost every few hours.",
+    remedy="Escape frames that the MCU begins as its acks are escaped: everything behind the header.",
     section="1.4, 1.6",
     needs=(WRITABLE, Need("short frames", _long_frames)),
     defects=("escape-missing-in-own-sn", "escape-missing-anywhere"),
@@ -334,6 +341,7 @@ def _broken(bench: Bench, since: int) -> list[Entry]:
     "counter",
     "Every new command has the next number",
     rule="One counter for all commands of a side, plus one each, FF is followed by 0.",
+    remedy="Count in one place, by one, for every new command; a repetition keeps its number.",
     section="1.4",
     defects=("sn-not-incremented", "sn-copied-from-peer", "sn-skips", "resend-new-sn"),
     severity=SHOULD,
