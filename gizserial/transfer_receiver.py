@@ -47,6 +47,8 @@ class FileReceiver:
         if endpoint.role is Role.MODULE:
             self._piece_size = None  # its 1B is empty: the first piece says it
         self._request: Request | None = None
+        self._asked: int | None = None
+        """Number of the last 1B."""
         self._ready_due: float | None = None
         self._silent_at: float | None = None
         self._stored = 0
@@ -78,6 +80,7 @@ class FileReceiver:
             token=FileStep(self),
             reserved=True,
         )
+        self._asked = self._request.frame.sn
 
     def acked(self, request: Request, now: float) -> None:
         """1B was acked."""
@@ -96,7 +99,7 @@ class FileReceiver:
 
     def noticed(self, sn: int, code: int | None) -> None:
         """The sender said that a frame was illegal. Not an ack: the retry timer decides (§4.9)."""
-        if code == IllegalFrameCode.FILE_TYPE and self._request is not None and self._request.frame.sn == sn:
+        if code == IllegalFrameCode.FILE_TYPE and sn == self._asked and not self._stored:
             self._problem = "the sender has BIN, HEX was asked for"
 
     def piece(self, frame: Frame, now: float) -> bool:
@@ -213,7 +216,8 @@ class FileReceiver:
         if self._writing is not None and now >= self._writing[0]:
             self._store(now)
         if self._silent_at is not None and now >= self._silent_at:
-            self.stop(now, Outcome.FAILED, f"no piece for {self._options.silence:g} s")
+            silence = f"no piece for {self._options.silence:g} s"
+            self.stop(now, Outcome.FAILED, f"{self._problem}: {silence}" if self._problem else silence)
 
 
 def refuse(endpoint: Endpoint, now: float) -> None:

@@ -259,6 +259,7 @@ class ModuleSimulator:
             self.around.forget()
         elif isinstance(event, Rebooting):
             self._say(f"the module reboots: {event.reason}")
+            self._firmware.restarted()
             self.around.cancel()
             self.role.set_router(False, now=now)
             self._cloud_apps = 0

@@ -59,6 +59,10 @@ class FirmwareSide:
         self._url: str | None = None
         """The file that the MCU wants."""
 
+    def restarted(self) -> None:
+        """The module restarts: what the MCU asked for is forgotten."""
+        self._query = self._url = None
+
     # --- from the cloud
 
     def effect(self, effect: Effect, session: CloudSession, now: float) -> bool:

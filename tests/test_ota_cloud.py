@@ -17,7 +17,7 @@ from support_cloud_mqtt import until
 from gizserial import schemas
 from gizserial.commands import Command
 from gizserial.endpoint import QueueFullError
-from gizserial.events import Event, FrameReceived
+from gizserial.events import Event, FrameReceived, ModuleAsked
 from gizserial.framing import Frame
 from gizserial.image import Image
 from gizserial.io.memory_transport import MemoryTransport
@@ -262,6 +262,20 @@ async def test_an_mcu_asks_for_firmware_and_has_it_fetched() -> None:
         await ask({"sub": 4, "result": 1}, sub=3, url=url[:-1])
         await ask({"sub": 4, "result": 0}, sub=3, url=url)
         await until(lambda: running.versions()[1] == "00000002", FAR)
+
+
+async def test_what_the_mcu_asked_for_before_a_restart_is_not_answered_after_it() -> None:
+    async with bench() as running:
+        image = await running.upload()
+        url = f"http://{running.cloud.addresses['http']}/dev/ota/v4.1/download/{image['id']}"
+        side, now = running.module._firmware, running.module.driver.now()
+        assert side.asked(ModuleAsked("transaction", {"sub": 3, "url": url}), running.module.session, now)
+        assert vars(side)["_url"] == url
+        running.module.role.reboot("its watchdog", now=now)
+        running.module.driver.wake()
+        await running.said("cloud connected", 2)
+        assert vars(side)["_url"] is None
+        assert not running.results
 
 
 async def test_an_mcu_that_cannot_update_keeps_what_it_has() -> None:

@@ -586,6 +586,7 @@ def test_hex_wanted_but_bin_there() -> None:
         Outcome.REFUSED,
         Outcome.FAILED,
     ]
+    assert pair.ends(pair.mcu)[0].detail == "the sender has BIN, HEX was asked for: no piece for 15 s"
 
 
 # --- HEX
