@@ -389,6 +389,22 @@ FIRST = piece_frame(1, 2, IMAGE.data[:128], sn=0x21)
 SECOND = piece_frame(2, 2, IMAGE.data[128:], sn=0x22)
 
 
+@pytest.mark.parametrize("md5", [IMAGE.md5.upper(), IMAGE.md5[:16].upper() + IMAGE.md5[16:]])
+def test_an_md5_in_capitals_travels_as_it_is(md5: str) -> None:
+    """A module hands on what the cloud wrote, 1B repeats it to the letter (device-cloud.md §4.4)."""
+    pair = Pair()
+    pair.offer(Image(IMAGE.data, md5=md5))
+    pair.run(5)
+    assert pair.received == [IMAGE.data]
+    module, line = started_module()
+    module.offer_file(Image(IMAGE.data, md5=md5), now=line.now)
+    line.settle()
+    line.receive(Frame(0x1A, line.take()[0].sn), ready_frame(IMAGE, 128, md5=md5.lower()))
+    line.run_for(5)
+    assert not line.frames(0x1D)
+    assert "another MD5" in ended(line).detail
+
+
 def test_an_mcu_without_update_acks_19_and_leaves_it_at_that() -> None:
     mcu, line = started_mcu()
     plain = Bench(McuRole(mcu.product), answers={Command.P0_FROM_MCU: lambda _frame: b""})

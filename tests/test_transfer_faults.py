@@ -170,6 +170,49 @@ def test_interruptions_at_any_moment_leave_both_ends_ready(how: Callable[[Board]
     assert board.versions[-1] == "00000003"
 
 
+def lost(_data: bytes) -> list[bytes]:
+    return []
+
+
+def spoiled(data: bytes) -> list[bytes]:
+    return [data[:-1] + bytes((data[-1] ^ 0x01,))]
+
+
+def twice(data: bytes) -> list[bytes]:
+    return [data, data]
+
+
+def nth_write(number: int, change: Callable[[bytes], list[bytes]]) -> Manipulator:
+    """One write of many is changed."""
+    count = 0
+
+    def manipulate(data: bytes, now: float) -> list[tuple[float, bytes]]:
+        nonlocal count
+        count += 1
+        return [(now, part) for part in (change(data) if count == number else [data])]
+
+    return manipulate
+
+
+@pytest.mark.parametrize("change", [lost, spoiled, twice])
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("whose", ["module", "mcu"])
+@pytest.mark.parametrize("as_hex", [False, True])
+def test_any_one_frame_may_be_lost_spoiled_or_doubled(
+    whose: str, number: int, change: Callable[[bytes], list[bytes]], *, as_hex: bool
+) -> None:
+    """19, 1A, 1B, 1C, each 1D and 1E: what is sent again brings the update about (§1.8, §6.7)."""
+    pair = Pair(link=MemoryLink(latency=1e-3), mcu=McuOptions(ota_hex=as_hex, ota_erase_ms=50))
+    data = hex_text(bytes(40)) if as_hex else bytes(300)
+    end = pair.link.a if whose == "module" else pair.link.b
+    end.set_manipulator(nth_write(number, change))
+    pair.offer(Image(data, hex=as_hex))
+    pair.run(30)
+    assert pair.received == [data]
+    assert pair.versions[-1] == "00000002"
+    assert pair.outcomes[1] == [Outcome.COMPLETE]
+
+
 def test_uploads_over_bad_lines() -> None:
     complete = 0
     for seed in range(10):
