@@ -316,15 +316,9 @@ async def while_reporting(bench: Bench) -> None:
     defects=("values-lost-on-heartbeat", "values-lost-on-status"),
 )
 async def stays(bench: Bench) -> None:
-    raw = bench.others(*bench.writable[:6])
-    await bench.set_and_check(raw)
-    await bench.settle()
+    await bench.control_and_rest(bench.others(*bench.writable[:6]))
+    before = await bench.read()
     await bench.exchange(bench.command(Command.HEARTBEAT))
     await bench.push_status(CONNECTED)
     await bench.line.listen(1.0)
-    got = await bench.read()
-    wrong = [n for n in raw if n in got and not bench.same(n, raw[n], got[n])]
-    if wrong:
-        raise bench.fail(
-            "values changed back by themselves", expected=bench.shown(wrong, raw), got=bench.shown(wrong, got)
-        )
+    bench.require_unchanged(before, await bench.read(), "values changed back by themselves")

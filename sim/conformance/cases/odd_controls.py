@@ -67,7 +67,7 @@ async def no_flag(bench: Bench) -> None:
         p.name: other_value(p, 0 if isinstance(bench.values.get(p.name), int) else b"")
         for p in bench.writable
     }
-    await bench.set_and_check(raw, "a control of all writable points")
+    await bench.control_and_rest(raw)
     before = await bench.read()
     payload = bench.p0.control({})
     await bench.exchange(bench.command(Command.P0_TO_MCU, payload), note="no point is flagged")
