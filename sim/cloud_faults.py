@@ -90,7 +90,7 @@ class CloudFaults:
         self._count = 0
         self._started: float | None = None
         self._cut: Callable[[Service], None] = lambda _service: None
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: dict[int, asyncio.TimerHandle] = {}
         for fault in faults:
             self.add(fault)
 
@@ -103,16 +103,29 @@ class CloudFaults:
         number, self._count = self._count, self._count + 1
         self._active[number] = fault
         if self._started is not None:
-            self._watch(fault)
+            self._watch(number, fault)
         return number
+
+    def add_now(self, text: str) -> int:
+        """As :meth:`add`, its times counted from now.
+
+        :raises FaultError: it is written wrongly.
+        """
+        fault = CloudFault.parse(text)
+        since = self._since()
+        start = fault.start + since if fault.start else 0.0
+        return self.add(dataclasses.replace(fault, start=start, end=fault.end + since))
 
     def remove(self, number: int) -> None:
         """It is over."""
         self._active.pop(number, None)
+        if number in self._timers:
+            self._timers.pop(number).cancel()
 
     def clear(self) -> None:
         """All are over."""
-        self._active.clear()
+        for number in tuple(self._active):
+            self.remove(number)
 
     def start(self, cut: Callable[[Service], None]) -> None:
         """The module starts: times count from now.
@@ -121,12 +134,12 @@ class CloudFaults:
         """
         self._started = asyncio.get_running_loop().time()
         self._cut = cut
-        for fault in self._active.values():
-            self._watch(fault)
+        for number, fault in self._active.items():
+            self._watch(number, fault)
 
     def stop(self) -> None:
         """The module has ended."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
@@ -157,14 +170,17 @@ class CloudFaults:
         return sum(self._rng.uniform(fault.least, fault.most) for fault in slow)
 
     def _now(self, service: Service) -> list[CloudFault]:
-        now = 0.0 if self._started is None else asyncio.get_running_loop().time() - self._started
+        now = self._since()
         return [
             fault
             for fault in self._active.values()
             if fault.service in {None, service} and fault.start <= now < fault.end
         ]
 
-    def _watch(self, fault: CloudFault) -> None:
+    def _since(self) -> float:
+        return 0.0 if self._started is None else asyncio.get_running_loop().time() - self._started
+
+    def _watch(self, number: int, fault: CloudFault) -> None:
         if fault.kind == "cut" and self._started is not None:
             loop = asyncio.get_running_loop()
-            self._timers.append(loop.call_at(self._started + fault.start, self.cut, fault.service))
+            self._timers[number] = loop.call_at(self._started + fault.start, self.cut, fault.service)

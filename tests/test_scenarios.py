@@ -77,6 +77,43 @@ def test_the_schema_file_is_that_of_the_model() -> None:
         ("- repeat: {times: 1, steps: []}", 3, 29, "the list is empty"),
         ("- wait: [", 4, 1, ""),
         ("- wait: 1s\n  wait: 2s", 4, 3, "wait is given twice"),
+        ("- send: heartbeat\n   - wait: 1s", 4, 10, "is the indentation right?"),
+        ("- send: heartbeat\n - wait: 1s", 4, 2, "begins in one column"),
+        ("- send: heartbeat\n\t- wait: 1s", 4, 1, "spaces, not with tabs"),
+        ("- wait: \x07", 3, 9, "the character 0x7"),
+        ("- wait: 1\n--- {}", 4, 1, "one file holds one scenario"),
+        ("- *a", 3, 3, "undefined alias 'a': no &NAME stands before it"),
+        ("- &a {repeat: {times: 2, steps: [*a]}}", 3, 3, "nested too deeply"),
+        ("- wait: !!bool abc", 3, 9, "'abc' is no bool"),
+        ("- wait: !!timestamp x", 3, 9, "'x' is no time"),
+        ("- wait: 1:30", 3, 9, "'1:30' is no time"),
+        (f"- wait: {'9' * 5000}", 3, 9, "…"),
+        ("- {<<: {}, wait: 1}", 3, 4, "<< is not known"),
+        ("- send: ''", 3, 3, "there is no frame ''"),
+        ("- expect: ''", 3, 3, "there is no frame ''"),
+        ("- repeat: {forever: false, steps: [{wait: 1}]}", 3, 21, "here stands true"),
+        ("- repeat: {times: 2, as: a b, steps: [{wait: 1}]}", 3, 26, "no name of a variable"),
+        ("- wait: ${a b}", 3, 9, "no time"),
+        ("- send: control LED_R=${1}", 3, 3, "a variable is written"),
+        # What would be true whatever comes, or says nothing:
+        ("- expect: {frame: report, for: 1s}", 3, 27, "for: says something beside nothing: only"),
+        ("- expect: {nothing: report, within: 1s}", 3, 29, "within: says something beside frame: or"),
+        ("- expect: {nothing: report, count: 1}", 3, 29, "count: says"),
+        ("- expect: {values: {LED_R: 0}, attrs: {LED_R: 9}}", 3, 32, "attrs: says"),
+        ("- expect: {values: {}}", 3, 20, "nothing is named"),
+        ("- expect: {values: {LED_R: {tolerance: 5}}}", 3, 28, "one of: is, min, max, not, in"),
+        ("- expect: {values: {LED_R: {min: few}}}", 3, 34, "a number"),
+        ("- expect: {values: {LED_OnOff: {min: 1}}}", 3, 3, "LED_OnOff is no number"),
+        ("- expect: {nothing: report, attrs: {LED_Color: 绿色}}", 3, 3, "one of '自定义'"),
+        ("- expect: {nothing: status, fields: {clod: true}}", 3, 3, "there is no field 'clod'"),
+        ("- expect: {nothing: heartbeat, fields: {a: 1}}", 3, 3, "heartbeat has none"),
+        ("- expect: {nothing: status, attrs: {LED_R: 1}}", 3, 3, "status has no data points"),
+        ("- expect: {nothing: error, sn: 1}", 3, 3, "error has none"),
+        ("- send: {hex: '00', sn: 3, from: mcu}", 3, 21, "sn: says"),
+        ("- set: {}", 3, 8, "nothing is named"),
+        ("- wifi: {}", 3, 9, "wifi has one of"),
+        ("- cloud: {control: {Temperature: 9}}", 3, 3, "Temperature cannot be controlled"),
+        ("- cloud: {control: {LED_R: 9}, within: 1s}", 3, 32, "within: says"),
     ],
 )
 def test_errors_say_where_and_what_to_do(text: str, line: int, column: int, says: str) -> None:
@@ -103,6 +140,29 @@ def test_errors_say_where_and_what_to_do(text: str, line: int, column: int, says
         ("\tsteps\n", "test.yaml:1:1: "),
         ("[" * 60 + "]" * 60, "nested too deeply"),
         ("a: &a [1,1,1]\n", "no member 'a'"),
+        ("[" * 100_000, "nested too deeply"),
+        (
+            "a0: &a0 [1, 1, 1, 1]\n"
+            + "".join(f"a{n + 1}: &a{n + 1} [{','.join([f'*a{n}'] * 9)}]\n" for n in range(9)),
+            "many parts",
+        ),
+        ("setup: {product: [a]}\nsteps: [{wait: 1}]\n", "test.yaml:1:18: here stands a path"),
+        (
+            "setup: {product: pet-house.json, seed: '${x}'}\nsteps: [{wait: 1}]\n",
+            ":1:40: variables stand in steps",
+        ),
+        ("setup: {product: pet-house.json, faults: ['loss:${x}']}\nsteps: [{wait: 1}]\n", ":1:42: variables"),
+        ("setup: {product: pet-house.json, module: {mac: xx}}\nsteps: [{wait: 1}]\n", ":1:48: mac: xx is"),
+        (
+            "setup: {product: pet-house.json, mcu: {quirks: {a: 1}}}\nsteps: [{wait: 1}]\n",
+            ":1:48: there is no",
+        ),
+        ("setup: {product: pet-house.json, mcu: {defects: [a]}}\nsteps: [{wait: 1}]\n", ":1:49: there is no"),
+        (
+            "setup: {product: pet-house.json, mcu: {values: {LED_R: 999}}}\nsteps: [{wait: 1}]\n",
+            ":1:48: LED_R",
+        ),
+        ("setup: {product: pet-house.json}\nvariables: {a-b: 1}\nsteps: [{wait: 1}]\n", ":2:13: 'a-b' is no"),
     ],
 )
 def test_a_setup_that_is_none(head: str, says: str) -> None:
@@ -180,6 +240,71 @@ def test_variables_are_put_in() -> None:
     assert "LED_R is 31" in play(steps, head, variables={"level": "31"}).summary
     with pytest.raises(ScenarioError, match="there is no variable 'other'; it has: level, name"):
         play(steps, head, variables={"other": 1})
+
+
+@pytest.mark.parametrize(
+    ("step", "value"),
+    [
+        ("repeat: {times: '${n}', steps: [{wait: 1}]}", -3),
+        ("repeat: {times: '${n}', steps: [{wait: 1}]}", "few"),
+        ("send: {frame: heartbeat, sn: '${n}'}", 300),
+        ("expect: {frame: heartbeat, count: '${n}'}", "few"),
+        ("expect: {values: {LED_R: {is: 1, tolerance: '${n}'}}}", "few"),
+        ("wifi: {signal: '${n}'}", 101),
+        ("wait: '${n}'", "long"),
+        ("wait: '${n}'", -1),
+        ("fault: '${n}'", "los"),
+        ("send: control LED_R=${n}", 999),
+        ("set: {LED_R: '${n}'}", 999),
+    ],
+)
+def test_a_variable_that_cannot_stand_there_is_told_before_the_run(step: str, value: object) -> None:
+    head = HEAD.replace("steps:", f"variables: {{n: {value}}}\nsteps:")
+    with pytest.raises(ScenarioError, match=r"test.yaml:4:3: "):
+        parsed(f"- {step}\n", head)
+    good = "loss:0" if step.startswith("fault") else 5
+    scenario = parsed(f"- {step}\n", HEAD.replace("steps:", f"variables: {{n: {good}}}\nsteps:"))
+    with pytest.raises(ScenarioError, match=r"test.yaml:4:3: "):
+        run_virtual(run_scenario(scenario, variables={"n": str(value)}))
+
+
+def test_texts_are_taken_as_they_were_typed() -> None:
+    scenario = parsed("- send: {hex: 00112233, from: module}\n- wifi: {ap: {ssid: 0123, password: yes}}\n")
+    assert scenario.steps[0].args["hex"] == "00112233"
+    assert scenario.steps[1].args["ap"] == {"ssid": "0123", "password": "yes"}
+    head = "setup: {product: pet-house.json, module: {mac: 001122334455}}\nsteps:\n"
+    assert parsed("- wait: 1\n", head).setup.mac == "001122334455"
+    assert parsed("- set: {LED_R: 010}\n").steps[0].args == {"LED_R": 10}, "as in YAML 1.2"
+
+
+def test_an_enum_is_compared_by_text_and_by_index() -> None:
+    head = "setup: {product: pet-house.json, mcu: {values: {LED_Color: 黄色}}}\nsteps:\n"
+    for one in ("黄色", "1", "{is: 1}", "{is: 黄色}", "{in: [0, 1]}", "{not: 0}"):
+        assert play(f"- expect: {{values: {{LED_Color: {one}}}}}\n", head).passed, one
+    for other in ("自定义", "0", "{is: 0}", "{in: [0, 2]}", "{not: 1}", "{not: 黄色}"):
+        assert not play(f"- expect: {{values: {{LED_Color: {other}}}}}\n", head).passed, other
+
+
+def test_the_beginning_of_a_frame_is_not_nothing() -> None:
+    steps = """
+- parallel:
+  - [{expect: {nothing: any, for: 300ms}}]
+  - [{wait: 100ms}, {send: {hex: FFFF0005, from: module}}]
+"""
+    assert "bytes, the beginning of a frame" in play(steps).summary
+    assert play(steps.replace("any, for", "any, from: mcu, for")).passed
+
+
+def test_looking_into_the_cloud_does_not_move_the_time_that_counts() -> None:
+    head = "setup: {product: pet-house.json, cloud: pretended}\nsteps:\n"
+    steps = """
+- set: {LED_R: 30}
+- cloud: {expect: {LED_R: 30}}
+- expect: report LED_R=30
+- expect: {frame: report, count: 0, within: 3s}
+"""
+    result = play(steps, head)
+    assert result.passed, result.summary
 
 
 def test_who_sends_must_be_clear() -> None:

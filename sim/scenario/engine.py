@@ -20,7 +20,7 @@ from sim.faulty import Tap
 from sim.scenario.grammar import Step
 from sim.scenario.log import BabbleError, Seen
 from sim.scenario.match import compare_point, is_frame, objections, sender_of, text, wanted
-from sim.scenario.model import Scenario, expectation, fill, send_words
+from sim.scenario.model import Scenario, check, check_step, expectation, filled, send_words
 from sim.scenario.nodes import ScenarioError
 from sim.scenario.result import Result, StepFailed, StepResult
 from sim.scenario.stage import Stage
@@ -34,6 +34,8 @@ MOST_STEPS: Final = 20_000
 _SHOWN: Final = 12
 """Frames that a failure shows."""
 _SLACK: Final = 1e-6
+_LOOKS: Final = ("expect", "online")
+"""Cloud steps that do nothing: times do not count from them."""
 
 OnStep = Callable[[StepResult], None]
 
@@ -65,6 +67,7 @@ async def run_scenario(
         raise ScenarioError(
             f"there is no variable {unknown.pop()!r}; it has: {known}", source=scenario.source
         )
+    check(scenario, variables)
     steps: list[StepResult] = []
     async with Stage(scenario.setup, on_seen=on_seen, on_waiting=on_waiting, tap=tap) as stage:
         run = _Run(scenario, stage, steps, on_step, on_begin)
@@ -166,12 +169,14 @@ class _Run:
             await self._one(step, branch, began)
 
     async def _one(self, step: Step, branch: _Branch, began: float) -> None:
-        nested = step.kind in {"repeat", "parallel"}
-        args = step.args if nested else fill(step.args, branch.variables)
-        if step.kind not in {"wait", "expect", "repeat", "parallel"}:
+        args = step.args if step.kind == "parallel" else filled(step, branch.variables)
+        looks = step.kind == "cloud" and isinstance(args, Mapping) and not args.keys().isdisjoint(_LOOKS)
+        if step.kind not in {"wait", "expect", "repeat", "parallel"} and not looks:
             branch.mark, branch.since = len(self._log.seen), began
         try:
             self._stage.check()
+            if args != step.args:
+                check_step(step.kind, args, self._codec)
             await self._done[step.kind](args, step, branch)
             self._stage.check()
         except ScenarioError:
@@ -322,7 +327,7 @@ class _Run:
                 raise ScenarioError(
                     "faults need cloud: simulated; a pretended one has no connections", step.place
                 )
-            stage.cloud_faults.add(args["fault"])
+            stage.cloud_faults.add_now(args["fault"])
         elif "online" in args:
             wanted_state = args["online"]
             await self._cloud_until(
@@ -486,9 +491,19 @@ class _Run:
         product = self._scenario.setup.product
         duration = _time(spec.get("for", NOTHING_FOR))
         mark, began = len(self._log.seen), self._log.now()
+        ways = [
+            (role.direction, spec.get("arrived", False))
+            for role in Role
+            if spec.get("from", role.value) == role.value
+        ]
+        before = [self._log.bytes[way] for way in ways]
+        anything = name == "any" and not spec.keys() & {"attrs", "fields", "sn"}
         found: list[Seen] = []
 
         def came() -> bool:
+            if anything and [self._log.bytes[way] for way in ways] != before:
+                found[:] = self._candidates(spec, name, mark)
+                return True
             found[:] = [
                 seen
                 for seen in self._candidates(spec, name, mark)
@@ -498,7 +513,8 @@ class _Run:
 
         if await self._log.until(came, began + duration):
             what = wanted({**spec, "frame": "nothing at all" if name == "any" else f"no {name}"})
-            raise StepFailed(f"{what} for {duration:g} s", [seen.line for seen in found])
+            lines = [seen.line for seen in found] or ["bytes, the beginning of a frame"]
+            raise StepFailed(f"{what} for {duration:g} s", lines)
 
     def _tail(self, mark: int = 0, *, arrived: bool = False) -> list[str]:
         lines = [seen.line for seen in self._log.seen[mark:] if seen.arrived == arrived]
@@ -506,8 +522,7 @@ class _Run:
 
     # --- steps of steps
 
-    async def _repeat(self, args: Mapping[str, Any], _step: Step, branch: _Branch) -> None:
-        given = fill({name: value for name, value in args.items() if name != "steps"}, branch.variables)
+    async def _repeat(self, given: Mapping[str, Any], step: Step, branch: _Branch) -> None:
         times = given.get("times", math.inf)
         end = self._log.now() + _time(given["for"]) if "for" in given else math.inf
         number = 0
@@ -516,7 +531,7 @@ class _Run:
             branch.mark, branch.since = len(self._log.seen), self._log.now()  # each round begins anew
             if "as" in given:
                 branch.variables[given["as"]] = number
-            await self._sequence(args["steps"], branch)
+            await self._sequence(step.args["steps"], branch)
 
     async def _parallel(self, branches: list[list[Step]], _step: Step, branch: _Branch) -> None:
         tasks = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 from typing import Any, Final
 
 from gizserial.encoding import frame_names
@@ -12,6 +13,7 @@ from sim.cloud_faults import CloudFault
 from sim.faults import Fault
 from sim.scenario.nodes import Node, Place, ScenarioError
 from sim.scenario.shapes import (
+    VARIABLE,
     Defined,
     Duration,
     Either,
@@ -19,6 +21,7 @@ from sim.scenario.shapes import (
     Listed,
     Mapped,
     Member,
+    Number,
     Scalar,
     Schema,
     Table,
@@ -98,6 +101,11 @@ _FAULT: Final = Text("a fault, as loss:0.01", check=Fault.parse)
 _CLOUD_FAULT: Final = Text("a fault, as slow:200ms", check=CloudFault.parse)
 
 
+def _named(text: str) -> None:
+    if re.fullmatch(VARIABLE, f"${{{text}}}") is None:
+        raise ValueError(f"{text!r} is no name of a variable: letters, digits and _, no digit first")
+
+
 def _hex(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
@@ -111,17 +119,20 @@ _MATCH: Final = Either(
             "a comparison",
             {
                 "is": Member(Scalar(), "the value, give or take the tolerance"),
-                "tolerance": Member(Scalar(), "how far from it a number may be"),
-                "min": Member(Scalar(), "a number of at least this"),
-                "max": Member(Scalar(), "a number of at most this"),
+                "tolerance": Member(Number(), "how far from it a number may be"),
+                "min": Member(Number(), "a number of at least this"),
+                "max": Member(Number(), "a number of at most this"),
                 "not": Member(Scalar(), "any other value"),
                 "in": Member(Listed(Scalar(), least=1), "one of these"),
             },
+            at_least_one_of=("is", "min", "max", "not", "in"),
+            only_with={"tolerance": ("is",)},
         ),
         Scalar(),
     )
 )
-_MATCHES: Final = Table(_MATCH)
+_MATCHES: Final = Table(_MATCH, least=1)
+_VALUES: Final = Table(Scalar(), least=1)
 
 _SEND: Final = Either(
     (
@@ -137,6 +148,7 @@ _SEND: Final = Either(
                 "sn": Member(Whole(0, 255), "send it once, with this number, past the role"),
             },
             exactly_one_of=("frame", "hex"),
+            only_with={"fields": ("frame",), "points": ("frame",), "sn": ("frame",)},
         ),
     )
 )
@@ -162,6 +174,13 @@ _EXPECT: Final = Either(
                 "arrived": Member(Flag(), "look at what arrives after the faults, not at what is sent"),
             },
             exactly_one_of=CASES,
+            only_with={
+                **dict.fromkeys(("from", "attrs", "fields", "sn", "arrived"), ("frame", "nothing")),
+                "within": ("frame", "values"),
+                "not before": ("frame",),
+                "count": ("frame",),
+                "for": ("nothing",),
+            },
         ),
     )
 )
@@ -188,6 +207,7 @@ _WIFI: Final = Either(
                     "how long after provisioning begins an app gives router data",
                 ),
             },
+            at_least_one_of=("signal", "apps", "ap", "phone"),
         ),
     )
 )
@@ -197,13 +217,14 @@ _CLOUD: Final = Either(
         Mapped(
             "cloud",
             {
-                "control": Member(Table(Scalar()), "an app controls these points"),
+                "control": Member(_VALUES, "an app controls these points"),
                 "expect": Member(_MATCHES, "what the cloud knows of the device's points"),
                 "online": Member(Flag(), "the device is, or is not, on line"),
                 "fault": Member(_CLOUD_FAULT, "a fault of the connections"),
                 "within": Member(Duration(), "how long that may take (5 s)"),
             },
             exactly_one_of=("control", "expect", "online", "fault"),
+            only_with={"within": ("expect", "online")},
         ),
     )
 )
@@ -211,7 +232,7 @@ _CLOUD: Final = Either(
 STEPS: Final[dict[str, tuple[Any, str]]] = {
     "send": (_SEND, "Send a frame, or any bytes."),
     "expect": (_EXPECT, "Wait for a frame, or for nothing."),
-    "set": (Table(Scalar()), "Change values of the simulated MCU, as the product itself does."),
+    "set": (_VALUES, "Change values of the simulated MCU, as the product itself does."),
     "press": (Text(choices=BUTTONS), "The simulated MCU asks the module for this."),
     "wait": (Duration(), "Let time pass."),
     "wifi": (_WIFI, "What happens to the network of the simulated module."),
@@ -238,8 +259,8 @@ STEPS: Final[dict[str, tuple[Any, str]]] = {
             {
                 "times": Member(Whole(1), "how often"),
                 "for": Member(Duration(), "until so much time has passed"),
-                "forever": Member(Flag(), "until the run ends; use it in one branch of parallel"),
-                "as": Member(Text(), "variable that counts from 1"),
+                "forever": Member(Flag(only=True), "until the run ends; use it in one branch of parallel"),
+                "as": Member(Text("a name", check=_named), "variable that counts from 1"),
                 "steps": Member(_BODY, "what is repeated", required=True),
             },
             exactly_one_of=("times", "for", "forever"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -52,6 +53,8 @@ class Log:
 
     def __init__(self, product: Product, on_seen: Callable[[Seen], None] | None = None) -> None:
         self.seen: list[Seen] = []
+        self.bytes: Counter[tuple[Direction, bool]] = Counter()
+        """How many came, by direction and whether they arrived; those of unfinished frames too."""
         self._codec = Codec(product)
         self._framers: dict[tuple[Direction, bool], Framer] = {}
         self._flushes: dict[tuple[Direction, bool], asyncio.TimerHandle] = {}
@@ -70,6 +73,7 @@ class Log:
     def take(self, direction: Direction, data: bytes, _t: float, arrived: bool) -> None:
         """Bytes crossed the line; a tap of :class:`sim.faulty.FaultyTransport`."""
         way = direction, arrived
+        self.bytes[way] += len(data)
         framer = self._framers.setdefault(way, Framer())
         for item in framer.feed(data):
             self._add(way, item)
@@ -78,6 +82,8 @@ class Log:
             flush.cancel()
         if framer.in_frame:
             self._flushes[way] = asyncio.get_running_loop().call_later(IDLE_PARTIAL, self._flush, way)
+        if data:
+            self.changed()
 
     def changed(self) -> None:
         """Something may be as expected now."""

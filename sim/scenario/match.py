@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gizserial.codec import Message
@@ -72,34 +72,44 @@ def _attr(message: Message | None, name: str, expected: Any, product: Product) -
 
 def compare_point(name: str, value: Any, raw: Any, expected: Any, product: Product) -> list[str]:
     """Compare a data point: enums by text or index, numbers in their unit."""
-    value = json_value(value)
-    if isinstance(expected, Mapping):
-        return compare(name, value, expected)
-    try:
-        if product.point(name).raw(expected) == raw:
-            return []
-    except EncodeError:
-        pass  # a value that the definition does not allow may be what is expected
-    return compare(name, value, expected)
+    point = product.point(name)
+
+    def same(wanted: Any) -> bool | None:
+        try:
+            return bool(point.raw(wanted) == raw)
+        except EncodeError:
+            return None  # a value that the definition does not allow may be what is expected
+
+    return compare(name, json_value(value), expected, same)
 
 
-def compare(name: str, value: Any, expected: Any) -> list[str]:
-    """Compare a value with one, or with a comparison; gives what is wrong."""
+def compare(
+    name: str, value: Any, expected: Any, same: Callable[[Any], bool | None] = lambda _wanted: None
+) -> list[str]:
+    """Compare a value with one, or with a comparison; gives what is wrong.
+
+    :param same: Whether something stands for the value; None when only its text can tell.
+    """
+
+    def equal(wanted: Any) -> bool:
+        known = same(wanted)
+        return _equal(value, wanted) if known is None else known
+
     shown = f"{name} is {value_text(value)}"
     if not isinstance(expected, Mapping):
-        return [] if _equal(value, expected) else [f"{shown}, not {value_text(expected)}"]
+        return [] if equal(expected) else [f"{shown}, not {value_text(expected)}"]
     found: list[str] = []
     if "is" in expected:
         tolerance = expected.get("tolerance", 0)
-        if not _equal(value, expected["is"], tolerance):
+        if not (_equal(value, expected["is"], tolerance) if tolerance else equal(expected["is"])):
             about = f" ± {tolerance}" if tolerance else ""
             found.append(f"{shown}, not {value_text(expected['is'])}{about}")
-    if "not" in expected and _equal(value, expected["not"]):
+    if "not" in expected and equal(expected["not"]):
         found.append(f"{shown}, which it must not be")
-    if "in" in expected and not any(_equal(value, one) for one in expected["in"]):
+    if "in" in expected and not any(equal(one) for one in expected["in"]):
         found.append(f"{shown}, which is none of {', '.join(map(value_text, expected['in']))}")
-    number = _number(value)
-    least, most = _number(expected.get("min")), _number(expected.get("max"))
+    number = number_of(value)
+    least, most = number_of(expected.get("min")), number_of(expected.get("max"))
     if least is not None and (number is None or number < least - _CLOSE):
         found.append(f"{shown}, less than {expected['min']}")
     if most is not None and (number is None or number > most + _CLOSE):
@@ -107,7 +117,8 @@ def compare(name: str, value: Any, expected: Any) -> list[str]:
     return found
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """A number, or a text that is one; else None."""
     if isinstance(value, int | float):
         return float(value)
     if isinstance(value, str):
@@ -121,9 +132,9 @@ def _number(value: Any) -> float | None:
 def _equal(value: Any, expected: Any, tolerance: Any = 0) -> bool:
     if isinstance(value, bool) or isinstance(expected, bool):
         return value_text(value).lower() == value_text(expected).lower()
-    a, b = _number(value), _number(expected)
+    a, b = number_of(value), number_of(expected)
     if a is not None and b is not None:
-        return abs(a - b) <= (_number(tolerance) or 0.0) + _CLOSE
+        return abs(a - b) <= (number_of(tolerance) or 0.0) + _CLOSE
     return value_text(value) == value_text(expected)
 
 

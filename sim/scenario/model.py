@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from gizserial.adapters import Body
 from gizserial.codec import Codec
+from gizserial.commands import EMPTY, FRAME_IDS, FRAMES, P0_BODY
 from gizserial.encoding import encode, frame_names
-from gizserial.errors import EncodeError, GizserialError
+from gizserial.errors import EncodeError, GizserialError, UnknownName
 from gizserial.io.products import load_product
-from gizserial.product import Product
-from sim.scenario.grammar import OUTSIDE_FRAMES, TOP, Step
-from sim.scenario.nodes import Node, ScenarioError, read_file, read_nodes
+from gizserial.m2m.identity import Identity
+from gizserial.mcu_options import McuOptions
+from gizserial.module_options import ModuleOptions
+from gizserial.product import DataPoint, DataType, Product
+from sim.mcu_defects import chosen
+from sim.quirks import with_quirks
+from sim.scenario.grammar import OUTSIDE_FRAMES, STEPS, TOP, Step
+from sim.scenario.match import number_of
+from sim.scenario.nodes import Node, Place, ScenarioError, read_file, read_nodes
 
 MAX_TIME: Final = 600.0
 """Seconds that a run may take, unless the scenario says otherwise."""
@@ -87,7 +95,12 @@ class Scenario:
             variables=dict(top.get("variables", {})),
             steps=tuple(top["steps"]),
         )
-        _check(scenario)
+        for name, (place, _) in node.value["variables"][1].value.items() if scenario.variables else ():
+            if not _NAME.fullmatch(f"${{{name}}}"):
+                raise ScenarioError(
+                    f"{name!r} is no name of a variable: letters, digits and _, no digit first", place
+                )
+        check(scenario)
         return scenario
 
     def replaced(self, **changes: Any) -> Scenario:
@@ -96,6 +109,9 @@ class Scenario:
 
 
 def _setup(given: dict[str, Any], node: Node, base: Path) -> Setup:
+    for name, value in given.items():
+        if "${" in str(value):
+            raise node.value[name][1].fault("variables stand in steps only; write the value itself")
     try:
         product = load_product(base / given["product"])
     except GizserialError as error:
@@ -106,11 +122,8 @@ def _setup(given: dict[str, Any], node: Node, base: Path) -> Setup:
     mcu = {} if isinstance(mcu, str) else mcu
     if "port" in module and "port" in mcu:
         raise node.value["mcu"][1].fault("module and mcu have a port each; one of the two is simulated")
-    for name in mcu.get("values", {}):
-        if name not in product.by_name:
-            raise node.value["mcu"][1].fault(
-                f"the product has no data point {name!r}; it has: {', '.join(product.by_name)}"
-            )
+    _check_played(node, "module", module, product)
+    _check_played(node, "mcu", mcu, product)
     setup = Setup(
         product=product,
         module_port=module.get("port"),
@@ -138,6 +151,27 @@ def _setup(given: dict[str, Any], node: Node, base: Path) -> Setup:
     return setup
 
 
+def _check_played(node: Node, role: str, given: Mapping[str, Any], product: Product) -> None:
+    checks: dict[str, Callable[[Any], object]] = {
+        "mac": lambda mac: Identity(mac=mac),
+        "quirks": lambda quirks: with_quirks(
+            ModuleOptions() if role == "module" else McuOptions(), quirk_words(quirks)
+        ),
+        "values": lambda values: [product.point(name).raw(value) for name, value in values.items()],
+        "defects": lambda defects: chosen(defects, product),
+    }
+    for name, value in given.items():
+        try:
+            checks.get(name, lambda _value: None)(value)
+        except GizserialError as error:
+            raise node.value[role][1].value[name][1].fault(str(error)) from None
+
+
+def quirk_words(quirks: Mapping[str, Any]) -> list[str]:
+    """Quirks as ``NAME=VALUE`` words."""
+    return [f"{name}={text_of(value)}" for name, value in quirks.items()]
+
+
 # --- what can be seen without running it
 
 
@@ -152,57 +186,151 @@ def all_steps(steps: tuple[Step, ...] | list[Step]) -> Iterator[Step]:
                 yield from all_steps(branch)
 
 
-def _check(scenario: Scenario) -> None:
-    known = set(scenario.variables)
-    for step in all_steps(scenario.steps):
-        if step.kind == "repeat" and "as" in step.args:
-            known.add(step.args["as"])
+def check(scenario: Scenario, variables: Mapping[str, Any] | None = None) -> None:
+    """Whether its steps can be done with this product and these variables, as far as that can be seen.
+
+    :param variables: Values in place of the scenario's own.
+    :raises ScenarioError: a step cannot.
+    """
+    given = {**scenario.variables, **(variables or {})}
+    steps = list(all_steps(scenario.steps))
+    counted = {step.args["as"] for step in steps if step.kind == "repeat" and "as" in step.args}
     codec = Codec(scenario.setup.product)
-    for step in all_steps(scenario.steps):
-        if step.kind in {"repeat", "parallel"}:
-            continue
-        for name in _variables(step.args):
-            if name not in known:
-                there = ", ".join(known) or "none"
+    for step in steps:
+        own = own_args(step)
+        names = set(_variables(own, step))
+        for name in sorted(names):
+            if name not in given and name not in counted:
+                there = ", ".join({**given, **dict.fromkeys(counted)}) or "none"
                 raise ScenarioError(
                     f"there is no variable {name!r}; add it to variables: (known: {there})", step.place
                 )
+        if names & counted:
+            continue  # known only while it runs
+        args = filled(step, given)
         try:
-            _check_step(step, codec)
+            check_step(step.kind, args, codec)
         except EncodeError as error:
             raise ScenarioError(str(error), step.place) from None
 
 
-def _check_step(step: Step, codec: Codec) -> None:
+def own_args(step: Step) -> Any:
+    """What a step says itself, without the steps inside of it."""
+    if step.kind == "parallel":
+        return None
+    if step.kind == "repeat":
+        return {name: value for name, value in step.args.items() if name != "steps"}
+    return step.args
+
+
+def filled(step: Step, variables: Mapping[str, Any]) -> Any:
+    """What :func:`own_args` gives, with the variables put in.
+
+    :raises ScenarioError: a variable is something that cannot stand there.
+    """
+    own = own_args(step)
+    names = sorted(set(_variables(own, step)))
+    if not names:
+        return own
+    node = _node(fill(own, variables), step.place)
+    shape = STEPS[step.kind][0]
+    try:
+        if step.kind != "repeat":
+            return shape.read(node)
+        return {name: shape.members[name].shape.read(item) for name, (_, item) in node.value.items()}
+    except ScenarioError as error:
+        values = ", ".join(f"${{{name}}} is {text_of(variables[name])!r}" for name in names)
+        raise ScenarioError(f"{error.sentence} ({values})", step.place) from None
+
+
+def _node(value: Any, place: Place) -> Node:
+    if isinstance(value, Mapping):
+        return Node({name: (place, _node(member, place)) for name, member in value.items()}, place)
+    if isinstance(value, list):
+        return Node([_node(member, place) for member in value], place)
+    return Node(value, place)
+
+
+def check_step(kind: str, args: Any, codec: Codec) -> None:
+    """Whether frames, fields, data points and values of a step are there.
+
+    :raises EncodeError: one is not.
+    """
     product = codec.product
-    if product is None:
-        return
-    points: list[str] = []
-    args = step.args
-    if step.kind == "send" and not any(_variables(args)):
+    assert product is not None  # noqa: S101 - a setup has one
+    if kind == "send":
         name, words = send_words(args)
-        if name:
+        if name or "hex" not in args:
             encode(codec, name, words)
-    elif step.kind == "expect":
-        spec = expectation(args)
-        points = [*spec.get("attrs", {}), *spec.get("values", {})]
-        frame = spec.get("frame") or spec.get("nothing")
-        if frame not in {None, "any", *frame_names(), *OUTSIDE_FRAMES}:
-            raise EncodeError(f"there is no frame {frame!r}; see gizserial table, or write noise or error")
-    elif step.kind == "set":
-        points = list(args)
-    elif step.kind == "cloud" and isinstance(args, dict):
-        points = [*args.get("control", {}), *args.get("expect", {})]
-    for name in points:
+    elif kind == "set":
+        for name, value in args.items():
+            product.point(name).raw(value)
+    elif kind == "expect":
+        _check_expectation(expectation(args), product)
+    elif kind == "cloud" and isinstance(args, dict):
+        for name, value in args.get("control", {}).items():
+            point = product.point(name)
+            point.raw(value)
+            if not point.writable:
+                raise EncodeError(f"{name} cannot be controlled: it is not writable")
+        _check_matches(args.get("expect", {}), product)
+
+
+def _check_expectation(spec: Mapping[str, Any], product: Product) -> None:
+    """An expectation that nothing can fulfil would let `nothing` and `count: 0` pass whatever comes."""
+    _check_matches({**spec.get("attrs", {}), **spec.get("values", {})}, product)
+    name = spec["frame"] if "frame" in spec else spec.get("nothing", "any")
+    if name == "any":
+        return
+    if name in OUTSIDE_FRAMES:
+        for member in ("attrs", "fields", "sn"):
+            if member in spec:
+                raise EncodeError(f"{member}: {name} has none; it is no frame")
+        return
+    if name not in frame_names():
+        raise EncodeError(f"there is no frame {name!r}; see gizserial table, or write noise or error")
+    frame = FRAMES[FRAME_IDS[name]] if name in FRAME_IDS else None
+    if frame is None:
+        return
+    if "attrs" in spec and frame.body != P0_BODY:
+        raise EncodeError(f"attrs: {name} has no data points; what it has are fields")
+    if isinstance(frame.body, Body):
+        for field in spec.get("fields", {}):
+            if field not in {*frame.body.names, *frame.flag_bits}:
+                raise UnknownName("field", field, (*frame.body.names, *frame.flag_bits))
+    elif frame.body == EMPTY and spec.get("fields"):
+        raise EncodeError(f"fields: {name} has none")
+
+
+def _check_matches(expected: Mapping[str, Any], product: Product) -> None:
+    for name, wanted in expected.items():
         point = product.point(name)
-        if step.kind == "set" and not any(_variables(args[name])):
-            point.raw(args[name])
+        if not isinstance(wanted, Mapping):
+            _check_value(point, wanted)
+            continue
+        for word in ("is", "not"):
+            if word in wanted:
+                _check_value(point, wanted[word])
+        for one in wanted.get("in", ()):
+            _check_value(point, one)
+        for word in ("min", "max", "tolerance"):
+            if word in wanted and point.scale is None:
+                raise EncodeError(f"{name} is no number, so it has no {word}")
+
+
+def _check_value(point: DataPoint, value: Any) -> None:
+    """A number outside of the definition may be what is expected of a faulty device; a text may not."""
+    try:
+        point.raw(value)
+    except EncodeError:
+        if point.data_type is DataType.BOOL or number_of(value) is None:
+            raise
 
 
 def send_words(args: Any) -> tuple[str, list[str]]:
     """Name and FIELD=VALUE words of a send step; no name where it has hex."""
     if isinstance(args, str):
-        name, *words = args.split()
+        name, *words = args.split() or [""]
         return name, words
     fields = args.get("fields", {})
     words = [f"{name}={text_of(value)}" for name, value in fields.items()]
@@ -213,7 +341,7 @@ def expectation(args: Any) -> dict[str, Any]:
     """An expect step in its long form; the short one compares data points with texts."""
     if not isinstance(args, str):
         return dict(args)
-    name, *words = args.split()
+    name, *words = args.split() or [""]
     attrs: dict[str, Any] = {}
     for word in words:
         point, equals, value = word.partition("=")
@@ -231,15 +359,25 @@ def text_of(value: Any) -> str:
 _NAME: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def _variables(value: Any) -> Iterator[str]:
+def _variables(value: Any, step: Step | None = None) -> Iterator[str]:
+    """The variables that are named.
+
+    :raises ScenarioError: one is named wrongly.
+    """
     if isinstance(value, str):
-        yield from _NAME.findall(value)
+        names = _NAME.findall(value)
+        if len(names) != value.count("${"):
+            raise ScenarioError(
+                "a variable is written ${NAME}; NAME has letters, digits and _, no digit first",
+                step.place if step is not None else None,
+            )
+        yield from names
     elif isinstance(value, Mapping):
         for member in value.values():
-            yield from _variables(member)
+            yield from _variables(member, step)
     elif isinstance(value, list):
         for member in value:
-            yield from _variables(member)
+            yield from _variables(member, step)
 
 
 def fill(value: Any, variables: Mapping[str, Any]) -> Any:

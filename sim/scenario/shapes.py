@@ -53,7 +53,7 @@ class Text:
         """The value of a node."""
         if not self.takes(node):
             raise node.fault(f"here stands {self.what}")
-        text = node.value if isinstance(node.value, str) else _plain(node.value)
+        text = _typed(node)
         if self.choices and text not in self.choices:
             raise node.fault(f"{text!r} is not known here; {_nearest(text, self.choices)}")
         if self.check is not None and "${" not in text:
@@ -83,9 +83,11 @@ class Whole:
         """The value of a node."""
         if _is_variable(node):
             return node.value
-        if not self.takes(node) or not self.least <= node.value <= self.most:
+        digits = isinstance(node.value, str) and re.fullmatch("[0-9]{1,12}", node.value)
+        number = int(node.value) if digits else node.value
+        if not (digits or self.takes(node)) or not self.least <= number <= self.most:
             raise node.fault(f"here stands a whole number from {self.least} to {self.most}")
-        return node.value
+        return number
 
     def schema(self) -> Schema:
         """The shape in JSON Schema."""
@@ -108,7 +110,7 @@ class Duration:
         if not self.takes(node):
             raise node.fault("here stands a time, as 200ms, 1.5s or 2min")
         try:
-            return round(seconds(_plain(node.value)), 9)
+            return round(seconds(_typed(node)), 9)
         except FaultError as error:
             raise node.fault(str(error)) from None
 
@@ -126,7 +128,9 @@ class Duration:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flag:
-    """true or false."""
+    """true or false; with ``only`` just this one."""
+
+    only: bool | None = None
 
     def takes(self, node: Node) -> bool:
         """Whether the node is of this kind."""
@@ -136,11 +140,13 @@ class Flag:
         """The value of a node."""
         if not self.takes(node):
             raise node.fault("here stands true or false")
+        if self.only is not None and node.value != self.only:
+            raise node.fault(f"here stands {_plain(self.only)}, or nothing at all")
         return node.value
 
     def schema(self) -> Schema:
         """The shape in JSON Schema."""
-        return {"type": "boolean"}
+        return {"type": "boolean"} if self.only is None else {"const": self.only}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,10 +169,35 @@ class Scalar:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Number:
+    """A number, or a variable that is one."""
+
+    def takes(self, node: Node) -> bool:
+        """Whether the node is of this kind."""
+        return isinstance(node.value, int | float) and not isinstance(node.value, bool)
+
+    def read(self, node: Node) -> Any:
+        """The value of a node."""
+        if _is_variable(node):
+            return node.value
+        number = node.value
+        if isinstance(number, str) and re.fullmatch(r"-?[0-9]{1,15}([.][0-9]+)?", number):
+            number = float(number)
+        elif not self.takes(node) or not math.isfinite(number):
+            raise node.fault("here stands a number")
+        return number
+
+    def schema(self) -> Schema:
+        """The shape in JSON Schema."""
+        return {"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{VARIABLE}$"}]}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Table:
     """Members of any name, all of one shape."""
 
     of: Shape
+    least: int = 0
 
     def takes(self, node: Node) -> bool:
         """Whether the node is of this kind."""
@@ -176,11 +207,14 @@ class Table:
         """The value of a node."""
         if not self.takes(node):
             raise node.fault("here stand names with values, as LED_R: 30")
+        if len(node.value) < self.least:
+            raise node.fault("nothing is named; write names with values, as LED_R: 30")
         return {name: self.of.read(item) for name, (_, item) in node.value.items()}
 
     def schema(self) -> Schema:
         """The shape in JSON Schema."""
-        return {"type": "object", "additionalProperties": self.of.schema()}
+        least = {"minProperties": self.least} if self.least else {}
+        return {"type": "object", "additionalProperties": self.of.schema(), **least}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -223,6 +257,9 @@ class Mapped:
     what: str
     members: Mapping[str, Member]
     exactly_one_of: Sequence[str] = ()
+    at_least_one_of: Sequence[str] = ()
+    only_with: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    """Members that say something beside some others only."""
 
     def takes(self, node: Node) -> bool:
         """Whether the node is of this kind."""
@@ -243,6 +280,13 @@ class Mapped:
         given = [name for name in self.exactly_one_of if name in node.value]
         if self.exactly_one_of and len(given) != 1:
             raise node.fault(f"{self.what} has exactly one of: {', '.join(self.exactly_one_of)}")
+        if self.at_least_one_of and not any(name in node.value for name in self.at_least_one_of):
+            raise node.fault(f"{self.what} has one of: {', '.join(self.at_least_one_of)}")
+        for name, others in self.only_with.items():
+            if name in node.value and not any(other in node.value for other in others):
+                place, _ = node.value[name]
+                beside = " or ".join(f"{other}:" for other in others)
+                raise ScenarioError(f"{name}: says something beside {beside} only", place)
         return {name: self.members[name].shape.read(item) for name, (_, item) in node.value.items()}
 
     def schema(self) -> Schema:
@@ -260,6 +304,13 @@ class Mapped:
             schema["required"] = required
         if self.exactly_one_of:
             schema["oneOf"] = [{"required": [name]} for name in self.exactly_one_of]
+        if self.at_least_one_of:
+            schema["anyOf"] = [{"required": [name]} for name in self.at_least_one_of]
+        if self.only_with:
+            schema["dependentSchemas"] = {
+                name: {"anyOf": [{"required": [other]} for other in others]}
+                for name, others in self.only_with.items()
+            }
         return schema
 
 
@@ -303,6 +354,13 @@ class Defined:
     def schema(self) -> Schema:
         """The shape in JSON Schema."""
         return {"$ref": f"#/$defs/{self.name}"}
+
+
+def _typed(node: Node) -> str:
+    """A scalar as it was typed: 0123 and yes are texts where a text stands."""
+    if node.text is not None:
+        return node.text
+    return node.value if isinstance(node.value, str) else _plain(node.value)
 
 
 def _plain(value: object) -> str:

@@ -28,7 +28,7 @@ from sim.network import Network
 from sim.quirks import with_quirks
 from sim.scenario.log import Log, Seen
 from sim.scenario.match import is_frame
-from sim.scenario.model import Setup, text_of
+from sim.scenario.model import Setup, quirk_words
 from sim.scenario.result import StepFailed
 from sim.show import Show
 from sim.words import byte_time
@@ -260,4 +260,4 @@ def _nothing(_line: str) -> None:
 
 
 def _quirks(options: _Options, quirks: Mapping[str, Any]) -> _Options:
-    return with_quirks(options, [f"{name}={text_of(value)}" for name, value in quirks.items()])
+    return with_quirks(options, quirk_words(quirks))
