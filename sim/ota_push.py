@@ -206,7 +206,8 @@ class Push:
     async def _steps(self) -> Report:
         await self._until(lambda: self._driver.transport.connected)
         if not await self._within(HANDSHAKE, lambda: self._before is not None):
-            return self._report("failed", f"the MCU did not say who it is: {self._problem or 'no answer'}")
+            why = f"{self._problem or 'no answer'}; gizserial doctor looks for the cause"
+            return self._report("failed", f"the MCU did not say who it is: {why}")
         before = self._before
         if before is None:
             raise AssertionError("a handshake without its answer")

@@ -434,6 +434,23 @@ async def test_firmware_of_the_configuration(tmp_path: Path) -> None:
     assert numbers[0] == numbers[1] != numbers[2]
 
 
+async def test_pushes_outlive_the_cloud(tmp_path: Path) -> None:
+    async with (
+        app_cloud(data=tmp_path) as cloud,
+        httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}/admin") as admin,
+    ):
+        device = register(cloud)
+        image = await upload(admin, cloud)
+        await admin.post(f"/firmware/{image['id']}/push", json={})
+        before = await check(cloud, device.did)
+    async with app_cloud(data=tmp_path) as cloud:
+        assert await check(cloud, device.did) == before
+        offer = module.parse_offer(before)
+        assert offer is not None
+        assert (await asked(cloud, firmware.download(offer, 2)))[1].endswith(b"\r\n\r\n" + IMAGE)
+        assert b'"error_code":9502' in await check(cloud, device.did, "00000002")
+
+
 def test_the_file_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(IMAGE)
     file = tmp_path / "cloud.yaml"

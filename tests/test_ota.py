@@ -304,22 +304,26 @@ def test_an_mcu_that_has_the_module_restarted_in_the_middle() -> None:
     assert (report.verdict, "(29)" in report.detail) == ("failed", True)
 
 
-def test_power_fails_in_the_middle_and_the_old_firmware_boots(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 2, 12, 23, 24])
+def test_power_fails_at_any_piece_and_what_is_whole_boots(tmp_path: Path, number: int) -> None:
+    """The old firmware boots until the last piece is stored, and the new one from then on (§4.13)."""
+    new = Image(b"GIZVER=00000003\0" + bytes(3000))
     path = tmp_path / "mcu.flash"
-    board = Board(flash=Flash(8192, path))
-    assert board.push().verdict == "updated"
+    flashed(Flash(8192, path), FIRMWARE)
     board = Board(flash=Flash(8192, path), ota_store_ms=100)
 
     def fail(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "progress" and facts["number"] == 5:
+        if kind == "progress" and facts["number"] == number:
             board.mcu.stop()
 
     board.on_tell = fail
-    report = board.push(Image(b"GIZVER=00000003\0" + bytes(3000)))
-    assert report.verdict == "failed"
-    board = Board(flash=Flash(8192, path))
-    assert (board.mcu.role.soft_ver, board.flash.firmware) == ("00000002", FIRMWARE)
-    assert board.push(Image(b"GIZVER=00000003\0" + bytes(3000)), expect="00000003").verdict == "updated"
+    report = board.push(new)
+    assert (report.verdict, report.facts["pieces"]) == ("failed", number)
+    again = Board(flash=Flash(8192, path))
+    whole = number == 24
+    assert again.flash.firmware == (new.data if whole else FIRMWARE)
+    assert again.mcu.role.soft_ver == ("00000003" if whole else "00000002")
+    assert again.push(new, expect="00000003").verdict == "updated"
 
 
 def test_an_mcu_that_restarts_without_29_is_asked_for_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
