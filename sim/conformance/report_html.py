@@ -8,7 +8,7 @@ from typing import Final
 
 from gizserial.framing import BadFrame, Frame
 from sim.conformance.model import CaseResult, Entry, Finding, RunResult, Verdict
-from sim.conformance.report_text import around, grouped, shortened, source, verdict_word
+from sim.conformance.report_text import around, figures, grouped, shortened, source, verdict_word
 from sim.conformance.words import Words, clean
 
 _STYLE: Final = """
@@ -81,9 +81,8 @@ def _parts(run: RunResult) -> Iterator[str]:
 
 
 def _figures(run: RunResult) -> str:
-    counts = ", ".join(f"{len(run.of(verdict))} {verdict.value}" for verdict in Verdict if run.of(verdict))
     facts = "; ".join(f"{name} {value}" for name, value in run.facts.items())
-    return f"{counts or 'no cases'} in {run.seconds:.0f} s. {facts}"
+    return f"{figures(run)}. {facts}"
 
 
 def _failed(result: CaseResult, words: Words) -> Iterator[str]:

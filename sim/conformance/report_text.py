@@ -57,6 +57,15 @@ def _lines(run: RunResult) -> Iterator[str]:
     facts = ", ".join(f"{name} {value}" for name, value in run.facts.items())
     if facts:
         yield f"MCU: {facts}"
+    yield figures(run)
+    if run.restored:
+        yield click.style(f"note: {run.restored}", fg="yellow")
+    if run.stopped:
+        yield click.style(f"the run ended early: {run.stopped}", fg="red")
+
+
+def figures(run: RunResult) -> str:
+    """How many cases ended how, and how long it took."""
     counts = {verdict: len(run.of(verdict)) for verdict in Verdict}
     remarks = len(run.of(Verdict.FAILED)) - len(run.failed())
     parts = [f"{counts[Verdict.PASSED]} passed", f"{len(run.failed())} failed"]
@@ -65,11 +74,7 @@ def _lines(run: RunResult) -> Iterator[str]:
     if counts[Verdict.BROKEN]:
         parts.append(f"{counts[Verdict.BROKEN]} broken")
     parts.append(f"{counts[Verdict.SKIPPED]} skipped")
-    yield f"{', '.join(parts)} in {run.seconds:.0f} s"
-    if run.restored:
-        yield click.style(f"note: {run.restored}", fg="yellow")
-    if run.stopped:
-        yield click.style(f"the run ended early: {run.stopped}", fg="red")
+    return f"{', '.join(parts)} in {run.seconds:.0f} s"
 
 
 def _failed(result: CaseResult, words: Words) -> Iterator[str]:
