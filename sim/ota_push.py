@@ -47,6 +47,7 @@ _NOT_ASKED: Final = (
     "the MCU acked the announcement (1A) and did not ask for the file (1B): it takes no updates,"
     " or none of this size"
 )
+_LATE_STOP: Final = "the MCU refused the file when it was complete (27)"
 _RESTARTED: Final = "the MCU had the module restarted (29) before it had the whole file"
 _SAME: Final = "it restarted the module (29), and its version is {} as before; --expect-version makes sure"
 STOP: Final = 1.0
@@ -150,7 +151,9 @@ class Push:
         self._problem = ""
         """Why there was no handshake."""
         self._offered_at: float | None = None
-        self._restarted = self._late_stop = self._complete_sent = False
+        self._restarted = self._late_stop = False
+        self._complete_sent = self._complete_again = False
+        """The last piece was sent; it was sent again."""
         self._changed: asyncio.Event | None = None
 
     async def run(self) -> Report:
@@ -228,14 +231,17 @@ class Push:
             detail = _NOT_ASKED if ended.detail == NOT_ASKED else ended.detail
             detail = _RESTARTED if self._restarted else detail
             return self._report("refused" if unwanted else "failed", detail)
-        # The last piece may have been stored though its ack got lost: the version says it.
+        if ended.outcome is Outcome.STOPPED_BY_PEER and not self._complete_again:
+            return self._report("failed", _LATE_STOP)
+        # The last piece may have been stored though its ack got lost, and 27 may be said by an MCU that has
+        # restarted since: the version tells.
         return await self._version(ended)
 
     async def _version(self, ended: TransferEnded) -> Report:
         self._tell("sent", {"detail": ended.detail})
         await self._within(self._restart_wait, lambda: self._after is not None or self._late_stop)
         if self._late_stop:
-            return self._report("failed", "the MCU refused the file when it was complete (27)")
+            return self._report("failed", _LATE_STOP)
         if self._after is None:
             # Without 29 a module does not ask again: we do, and say that it was not told.
             self._tell("asking", {})
@@ -328,6 +334,7 @@ class Push:
         timing.on_line = len(event.frame.encode()) * self.role.options.byte_time
         number = int.from_bytes(event.frame.payload[:2], "big")
         self._complete_sent = number == timing.count
+        self._complete_again = self._complete_sent and event.attempt > 1
 
     def _met(self, info: DeviceInfo, now: float) -> None:
         if self._before is None:

@@ -17,10 +17,11 @@ import pytest
 from support_transfer import PRODUCT
 
 from gizserial.cli.group import run
-from gizserial.commands import Role
+from gizserial.commands import Command, Role
 from gizserial.endpoint import QueueFullError
 from gizserial.errors import GizserialError
 from gizserial.events import Event, FileReceived
+from gizserial.framing import Frame
 from gizserial.image import Image, hex_image
 from gizserial.io.driver import Driver
 from gizserial.io.memory import MemoryLink, mute
@@ -289,6 +290,22 @@ def test_an_mcu_that_falls_silent_in_the_middle() -> None:
     assert report.verdict == "failed"
     assert "piece 6 of 24" in report.detail
     assert report.facts["resends"] == 2
+
+
+def test_an_mcu_that_refuses_in_place_of_the_last_ack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """27 for the first copy of the last piece is a refusal: there is no restart to wait for."""
+    board = Board()
+    endpoint = board.mcu.role._endpoint
+    ack = endpoint.ack
+
+    def silent_at_the_end(frame: Frame, payload: bytes = b"", **facts: Any) -> None:
+        if frame.command != Command.FILE_PIECE or frame.payload[:2] != frame.payload[2:4]:
+            ack(frame, payload, **facts)
+
+    monkeypatch.setattr(endpoint, "ack", silent_at_the_end)
+    report = board.push(Image(bytes(300), md5="0" * 32))
+    assert (report.verdict, report.detail) == ("failed", "the MCU refused the file when it was complete (27)")
+    assert not any(kind == "asking" for kind, _facts in board.told)
 
 
 def test_an_mcu_that_has_the_module_restarted_in_the_middle() -> None:
