@@ -161,12 +161,45 @@ def test_a_damaged_frame_of_the_peer_is_told() -> None:
     assert [found.kind for found in replay.divergences] == ["damaged", "missing"]
 
 
-def test_an_mcu_that_repeats_an_ack_of_another_sn_is_told() -> None:
-    records = record(until=0.5)
-    replay = Replay(script(records, Role.MODULE, CODEC), Role.MODULE, CODEC)
+def test_an_ack_with_another_sn_is_told_once() -> None:
+    replay = Replay(script(record(until=0.5), Role.MODULE, CODEC), Role.MODULE, CODEC)
     bench = Bench(replay)  # type: ignore[arg-type]
     bench.receive(Frame(0x02, 9))
+    bench.run(until=10)
+    assert replay.done
+    assert [found.kind for found in replay.divergences] == ["differs"]
+    assert len(bench.frames(0x01)) == 1  # it is not asked again
+
+
+def test_a_second_ack_does_not_count_for_the_next_command() -> None:
+    records = [
+        Record(0.0, "module>mcu", Frame(0x0D, 1, b"\x07\x00").encode()),
+        Record(0.01, "mcu>module", Frame(0x0E, 1).encode()),
+        Record(0.1, "module>mcu", Frame(0x0D, 2, b"\x07\x20").encode()),
+        Record(0.11, "mcu>module", Frame(0x0E, 2).encode()),
+    ]
+    replay = Replay(script(records, Role.MODULE, CODEC), Role.MODULE, CODEC)
+    bench = Bench(replay)  # type: ignore[arg-type]
+    bench.receive(Frame(0x0E, 1))
+    bench.run(until=0.12)
+    for sn in (1, 2):
+        bench.receive(Frame(0x0E, sn))
+    assert replay.done
     assert [found.kind for found in replay.divergences] == ["unexpected"]
+    assert replay.matched == 2
+
+
+def test_flags_and_a_missing_escape_differ_too() -> None:
+    report = Frame(0x05, 1, bytes.fromhex("06 FF 01"))
+    for came in (
+        dataclasses.replace(report, flags=0x0100).encode(),
+        report.encode(escape=False),
+    ):
+        records = [Record(0.0, "mcu>module", report.encode())]
+        replay = Replay(script(records, Role.MODULE, CODEC), Role.MODULE, CODEC)
+        bench = Bench(replay)  # type: ignore[arg-type]
+        replay.receive_data(came, now=bench.now)
+        assert [found.kind for found in replay.divergences] == ["differs"]
 
 
 def test_events_tell_what_happened() -> None:

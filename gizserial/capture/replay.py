@@ -7,6 +7,7 @@ must repeat our sn, its commands are answered as the capture shows, with the sn 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -143,6 +144,11 @@ class Replay:
         patience: float = PATIENCE,
     ) -> None:
         self._steps, self._role, self._codec = list(steps), role, codec
+        self._answered: dict[int, list[Step]] = {}
+        """What the peer asked in the capture and got an answer to, by command."""
+        for step in self._steps:
+            if not step.ours and step.answer is not None and step.frame is not None:
+                self._answered.setdefault(step.frame.command, []).append(step)
         self._speed, self._patience = speed, patience
         self._framer = Framer(lenient=True)
         self._position = 0
@@ -159,6 +165,8 @@ class Replay:
         self._last: tuple[Frame, float, bytes] | None = None
         self._welcome: set[tuple[int, int]] = set()
         """Acks that may come beside the recorded ones: to repetitions, and to what nobody answered then."""
+        self._acked: set[tuple[int, int]] = set()
+        """Acks that came."""
         self._out = bytearray()
         self._heard = 0.0
         self._up = False
@@ -307,6 +315,8 @@ class Replay:
         self._attempts += 1
         self._resend_at = now + ACK_WAIT
         self._send(step.described.item.wire)
+        if step.frame is not None and self._attempts <= 1:
+            self._acked.discard((step.frame.command + 1, step.frame.sn))
         if step.frame is not None and (self._attempts > 1 or step.answer is None):
             self._welcome.add((step.frame.command + 1, step.frame.sn))
         return Sent(now, step.described, max(1, self._attempts) if self._waiting is step else 1)
@@ -367,8 +377,12 @@ class Replay:
         if waiting is None or asked is None or (asked.command + 1, asked.sn) != (frame.command, frame.sn):
             if (frame.command, frame.sn) in self._welcome:
                 return [Matched(now, came)]
-            return [self._diverged("unexpected", now, came=came)]
+            again = (frame.command, frame.sn) in self._acked
+            if asked is None or waiting is None or again or asked.command + 1 != frame.command:
+                return [self._diverged("unexpected", now, came=came)]
+            # The right ack with another sn: told once as that, not as one too many and one missing.
         self._waiting = None
+        self._acked.add((frame.command, frame.sn))
         if waiting.answer is None:
             return []
         waiting.answer.done = True
@@ -378,8 +392,7 @@ class Replay:
     def _compared(self, step: Step, came: Described, now: float) -> ReplayEvent:
         frame, item = step.frame, came.item
         clock = frame is not None and frame.command == Command.NETWORK_TIME + 1
-        same = isinstance(item, Frame) and frame is not None and frame.payload == item.payload
-        if same or clock:
+        if isinstance(item, Frame) and frame is not None and _same(frame, item, clock=clock, ack=step.asked):
             self.matched += 1
             return Matched(now, came)
         return self._diverged("differs", now, expected=step.described, came=came)
@@ -387,7 +400,7 @@ class Replay:
     def _find(self, frame: Frame) -> Step | None:
         """The step that a command of the peer is: the same bytes if they are near, else the same command."""
         near: list[Step] = []
-        for step in self._steps[self._position :]:
+        for step in itertools.islice(self._steps, self._position, None):
             other = step.frame
             if step.ours or step.done or step.asked is not None or other is None or step.repeats:
                 continue
@@ -400,13 +413,9 @@ class Replay:
 
     def _like(self, frame: Frame) -> Step | None:
         """Any command of the peer in the capture that is like this one, for its answer."""
-        alike = [
-            step
-            for step in self._steps
-            if not step.ours and step.frame is not None and step.frame.command == frame.command
-        ]
-        exact = [step for step in alike if step.frame is not None and step.frame.payload == frame.payload]
-        return next((step for step in (*exact, *alike) if step.answer is not None), None)
+        alike = self._answered.get(frame.command, [])
+        exact = (step for step in alike if step.frame is not None and step.frame.payload == frame.payload)
+        return next(exact, alike[0] if alike else None)
 
     def _diverged(
         self,
@@ -419,3 +428,13 @@ class Replay:
         found = Divergence(now, kind, expected, came)
         self.divergences.append(found)
         return found
+
+
+def _same(was: Frame, came: Frame, *, clock: bool, ack: Step | None) -> bool:
+    """The peer's frame is as it was; the sn of a command may be any, that of an ack is its command's."""
+    return (
+        (clock or was.payload == came.payload)
+        and was.flags == came.flags
+        and was.unescaped == came.unescaped
+        and (ack is None or was.sn == came.sn)
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gizserial.codec import Codec
     from gizserial.commands import Role
     from gizserial.describe import Described
+    from gizserial.framing import Frame
     from gizserial.io.base import LineEvent, Transport
     from gizserial.product import Product
 
@@ -264,7 +265,29 @@ def _changes(expected: Described, came: Described) -> list[str]:
         for name in dict.fromkeys([*sides[0], *sides[1]])
         if name not in SECRET_FIELDS and sides[0].get(name) != sides[1].get(name)
     ]
-    shown = (
+    shown = [
         (name, *(value_text(side[name]) if name in side else "nothing" for side in sides)) for name in names
-    )
+    ]
+    shown += _bytes_changed(expected.message.frame, came.message.frame, values=bool(names))
     return [f"          {name}: expected {was}, came {now}" for name, was, now in shown]
+
+
+def _bytes_changed(was: Frame, now: Frame, *, values: bool) -> list[tuple[str, str, str]]:
+    """What the values do not show.
+
+    :param values: They show some difference.
+    """
+    from gizserial.commands import FRAMES
+
+    found: list[tuple[str, str, str]] = []
+    spec = FRAMES.get(was.command)
+    if spec is not None and spec.is_ack and was.sn != now.sn:
+        found.append(("sn", str(was.sn), str(now.sn)))
+    if was.flags != now.flags:
+        found.append(("flags", f"{was.flags:04X}", f"{now.flags:04X}"))
+    if was.unescaped != now.unescaped:
+        words = {False: "FF escaped", True: "a bare FF"}
+        found.append(("escape", words[was.unescaped], words[now.unescaped]))
+    if not values and was.payload != now.payload:
+        found.append(("payload", was.payload.hex() or "nothing", now.payload.hex() or "nothing"))
+    return found
