@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -77,6 +79,28 @@ async def benched(
             yield Bench(line, setting, person=Finger(driver, role))
         finally:
             await line.close()
+
+
+MAIN = (sys.executable, "-c", "from sim.cli import main; main()")
+"""The command gizsim in a process of its own."""
+
+
+@contextlib.asynccontextmanager
+async def mcu_process(link: Path, of: str) -> AsyncIterator[None]:
+    """``gizsim mcu`` on a virtual port, in a process of its own."""
+    mcu = await asyncio.create_subprocess_exec(
+        *(*MAIN, "mcu", "--port", f"pty:{link}", "-p", of, "--quiet"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert mcu.stdout is not None
+        async with asyncio.timeout(30):
+            assert (await mcu.stdout.readline()).startswith(b"ready ")
+        yield
+    finally:
+        mcu.kill()
+        await mcu.communicate()
 
 
 def check(

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import click
 import pytest
 from click.testing import CliRunner
-from support_check import check, product
+from support_check import MAIN, check, mcu_process, product
 
 from gizserial.framing import Frame
 from gizserial.io.files import open_capture
@@ -119,7 +119,7 @@ def test_a_run_in_virtual_time_gives_reports_of_real_frames() -> None:
 
 async def gizsim(*words: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from sim.cli import main; main()", *words),
+        *(*MAIN, *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -160,26 +160,14 @@ async def test_refusals(words: tuple[str, ...], sentence: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no virtual serial ports")
 async def test_a_run_against_a_simulated_mcu_over_a_pty(tmp_path: Path) -> None:
     link = tmp_path / "mcu"
-    mcu = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from sim.cli import main; main()"),
-        *("mcu", "--port", f"pty:{link}", "-p", PET, "--quiet"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert mcu.stdout is not None
-        async with asyncio.timeout(30):
-            assert (await mcu.stdout.readline()).startswith(b"ready ")
-        files = {name: tmp_path / name for name in ("j.xml", "r.html", "r.jsonl", "c.pcapng")}
+    files = {name: tmp_path / name for name in ("j.xml", "r.html", "r.jsonl", "c.pcapng")}
+    async with mcu_process(link, PET):
         status, out, err = await gizsim(
             *("check", "--port", str(link), "-p", PET, "--only", "info.*d", "--only", "ack.status"),
             *("--only", "control.bool", "--skip", "info.repeated", "--report", str(files["j.xml"])),
             *("--html", str(files["r.html"]), "--json", str(files["r.jsonl"])),
             *("--capture", str(files["c.pcapng"])),
         )
-    finally:
-        mcu.kill()
-        await mcu.communicate()
     assert status == 0, out + err
     assert "[1/4] ok      info.answered" in out
     assert "0 failed" in out

@@ -14,7 +14,7 @@ from random import Random
 from xml.etree import ElementTree as ET
 
 import pytest
-from support_check import BYTE_TIME, benched, check, product
+from support_check import BYTE_TIME, MAIN, benched, check, mcu_process, product
 from test_check_reports import PET, gizsim
 
 from gizserial.errors import CaptureError
@@ -228,30 +228,18 @@ async def test_one_name_for_two_files_is_refused() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no virtual serial ports, and other signals")
 async def test_ctrl_c_tells_what_there_is_and_puts_back(tmp_path: Path) -> None:
-    main = (sys.executable, "-c", "from sim.cli import main; main()")
     link, capture, page = tmp_path / "mcu", tmp_path / "run.jsonl", tmp_path / "run.html"
-    mcu = await asyncio.create_subprocess_exec(
-        *(*main, "mcu", "--port", f"pty:{link}", "-p", PET, "--quiet"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert mcu.stdout is not None
-        async with asyncio.timeout(30):
-            await mcu.stdout.readline()
-            run = await asyncio.create_subprocess_exec(
-                *(*main, "check", "--port", str(link), "-p", PET, "--only", "control"),
-                *("--capture", str(capture), "--html", str(page)),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            assert run.stdout is not None
-            assert b"control.bool" in await run.stdout.readline()
-            run.send_signal(signal.SIGINT)
-            out, err = await run.communicate()
-    finally:
-        mcu.kill()
-        await mcu.communicate()
+    async with mcu_process(link, PET), asyncio.timeout(30):
+        run = await asyncio.create_subprocess_exec(
+            *(*MAIN, "check", "--port", str(link), "-p", PET, "--only", "control"),
+            *("--capture", str(capture), "--html", str(page)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert run.stdout is not None
+        assert b"control.bool" in await run.stdout.readline()
+        run.send_signal(signal.SIGINT)
+        out, err = await run.communicate()
     assert run.returncode == 130
     assert b"interrupted" in out
     assert err.strip() == b""

@@ -203,11 +203,16 @@ async def glued(bench: Bench) -> None:
     ]
     bench.line.send_wire(b"".join(frame.encode() for frame in frames), note="three frames in one write")
     await bench.line.sent_all()
+    await _all_acked(bench, frames, since, "three frames in one go")
+
+
+async def _all_acked(bench: Bench, frames: list[Frame], since: int, what: str) -> None:
     await bench.line.until(lambda: all(bench.ack_of(f, since) for f in frames), bench.patience(ACK_PATIENCE))
     missing = [f"{bench.status_of(f)} sn {f.sn}" for f in frames if bench.ack_of(f, since) is None]
     if missing:
+        verb = "was" if len(missing) == 1 else "were"
         raise bench.fail(
-            f"of three frames in one go {', '.join(missing)} was not acked",
+            f"of {what} {len(missing)} {verb} not acked: {', '.join(missing)}",
             expected="an ack for each",
             got=bench.line.received(since),
         )
@@ -309,15 +314,7 @@ async def while_sending(bench: Bench) -> None:
         beats.append(heartbeat(bench))
         bench.line.send(beats[-1], note="while the answer to 01 is on its way")
         await bench.line.sent_all()
-    frames = [question, *beats]
-    await bench.line.until(lambda: all(bench.ack_of(f, since) for f in frames), bench.patience(ACK_PATIENCE))
-    missing = [f"{bench.status_of(f)} sn {f.sn}" for f in frames if bench.ack_of(f, since) is None]
-    if missing:
-        raise bench.fail(
-            f"of 01 and five heartbeats right behind it {', '.join(missing)} was not acked",
-            expected="an ack for each",
-            got=bench.line.received(since),
-        )
+    await _all_acked(bench, [question, *beats], since, "01 and five heartbeats right behind it")
 
 
 @group.case(
