@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -384,7 +385,47 @@ def test_an_mcu_that_wants_wrong_frames_is_spoken_to_wrongly() -> None:
 def test_another_product_is_named() -> None:
     other = named("heater")
     diagnosis = examine(plain(other), product=PET)
-    assert "other-product" in codes(diagnosis)
+    assert codes(diagnosis) == ["other-product"]
+
+
+def test_an_mcu_of_another_product_is_not_controlled() -> None:
+    heard: list[bytes] = []
+
+    def listened(wire: bytes) -> bytes:
+        heard.append(wire)
+        return wire
+
+    diagnosis = examine(Sick(plain(named("heater")), hears=listened), product=named("greenhouse"))
+    assert codes(diagnosis) == ["other-product"]
+    assert {wire[4] for wire in heard} == {0x01, 0x07}
+
+
+def test_a_product_key_in_capitals_and_one_that_is_too_long() -> None:
+    defects = chosen(["info-key-upper-case"], PET)
+    mcu = DefectiveMcu(McuRole(PET, options_with(McuOptions(), defects)), defects)
+    assert examine(mcu, product=PET).sentence == "The MCU has its product key in capitals."
+    long = dataclasses.replace(PET, product_key=PET.product_key + "c")
+    assert examine(plain(long), product=long).healthy, "32 characters are all that can be said"
+
+
+@pytest.mark.parametrize(
+    "defect", ["control-only-first-flag", "control-ignores-flags", "control-empty-clears", "read-stale"]
+)
+@pytest.mark.parametrize("name", ["pet-house", "greenhouse"])
+def test_values_come_back_from_faulty_firmware_too(name: str, defect: str) -> None:
+    product = named(name)
+    defects = chosen([defect], product)
+    mcu = McuRole(product, options_with(McuOptions(), defects))
+    before = {point.name: mcu.raw[point.name] for point in product.writable}
+    diagnosis = examine(DefectiveMcu(mcu, defects), product=product)
+    assert {name: mcu.raw[name] for name in before} == before
+    assert "not-restored" not in codes(diagnosis)
+
+
+def test_an_answer_that_came_broken_is_not_called_missing() -> None:
+    defects = chosen(["byte-lost-when-sending"], PET)
+    mcu = DefectiveMcu(McuRole(PET, options_with(McuOptions(), defects)), defects)
+    assert codes(examine(mcu)) == ["damaged"]
 
 
 @pytest.mark.parametrize(
@@ -495,13 +536,13 @@ async def test_a_sound_mcu_end_to_end() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no virtual ports of this kind on Windows")
-async def test_a_wrong_checksum_end_to_end() -> None:
-    result = await examined(Sick(plain(), sends=summed(xor)), "--json")
+async def test_a_finding_end_to_end() -> None:
+    result = await examined(plain(), "--json", "-p", str(PRODUCTS / "heater.json"))
     assert result.returncode == 1
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["kind"] for row in rows] == ["fault", "verdict"]
-    assert rows[0]["code"] == "checksum-xor"
-    assert rows[1]["sentence"] == "The checksum is an XOR instead of a sum."
+    assert rows[0]["code"] == "other-product"
+    assert rows[1]["sentence"] == "The MCU says another product key than the definition."
 
 
 def test_a_port_that_is_not_there_is_status_2() -> None:

@@ -341,9 +341,10 @@ def answers_sometimes(role: Role, lost: Sequence[bytes], asked: int) -> Fault:
 
 def other_product(theirs: str, ours: str) -> Fault:
     """The product key is not the definition's."""
+    what = "has its product key in capitals" if theirs.lower() == ours else "says another product key"
     return Fault(
         "other-product",
-        "The MCU says another product key than the definition.",
+        f"The MCU {what}{'' if theirs.lower() == ours else ' than the definition'}.",
         (f"MCU: {theirs[:8]}…, definition: {ours[:8]}…",),
         "Use the definition of the product whose key is in the firmware.",
     )

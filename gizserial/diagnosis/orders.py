@@ -232,14 +232,20 @@ def control(
 
     :param high: The other values of enums differ in their highest bit, otherwise in their lowest.
     """
-    p0 = codec.control({point.name: raw})
+    others = {
+        other.name: _another(other, status.get(other.name, 0), high=high)
+        for other in codec.data_points.product.writable
+    }
+    return with_values(codec.control({point.name: raw}), codec, {**others, point.name: raw})
+
+
+def with_values(control: bytes, codec: P0Codec, raw: Mapping[str, Raw]) -> bytes:
+    """A control whose positions hold these values, those without a flag too; variable length: as it is."""
     points = codec.data_points
     if points.product.layout is not Layout.FIXED:
-        return p0
-    others = {
-        other.name: _another(other, status.get(other.name, 0), high=high) for other in points.product.writable
-    }
-    return p0[: 1 + points.flag_bytes] + points.writable.build({**others, point.name: raw})
+        return control
+    values = {point.name: raw[point.name] for point in points.product.writable}
+    return control[: 1 + points.flag_bytes] + points.writable.build(values)
 
 
 def _another(point: DataPoint, now: Raw, *, high: bool) -> Raw:

@@ -73,7 +73,7 @@ def listen_plan(role: Role, seconds: float) -> Plan[Diagnosis]:
 def full_plan(role: Role, product: Product | None = None) -> Plan[Diagnosis]:
     """Everything that one baud rate can show.
 
-    With a product, an MCU without other fault is controlled; its values are put back.
+    With its own product, an MCU that answers is controlled; its values are put back.
     """
     done = yield from line_plan(role)
     diagnosis = diagnose(done, role, product)
@@ -83,7 +83,8 @@ def full_plan(role: Role, product: Product | None = None) -> Plan[Diagnosis]:
             kept = [fault for fault in diagnosis.faults if fault.code not in {"silent", "refuses"}]
             told = (*of_dialect(dialect, role), *kept)
             return dataclasses.replace(diagnosis, faults=told)
-    if product is not None and role is Role.MODULE and diagnosis.answered:
+    other = any(fault.code == "other-product" for fault in diagnosis.faults)  # who knows what would move
+    if product is not None and role is Role.MODULE and diagnosis.answered and not other:
         return with_faults(diagnosis, (yield from order_plan(product)))
     return diagnosis
 
@@ -141,37 +142,55 @@ def order_plan(product: Product) -> Plan[list[Fault]]:
         steps.append(orders.Step(status, b"", status))  # what it says may be telling by itself
     judged = orders.judge(steps, codec) if steps else [orders.RIGHT]
     order = judged[0] if judged else orders.RIGHT
-    restored = yield from _restore(codec, numbers, order, first, status)
+    touched = {point.name for point, _raw, _high in asked}
+    restored = yield from _restore(codec, numbers, order, first=first, last=status, touched=touched)
     return of_orders(judged, steps, codec, restored=restored)
 
 
-def _restore(codec: P0Codec, numbers: _Numbers, order: orders.Order, first: bytes, last: bytes) -> Plan[bool]:
-    """Put back what was changed, in the order that the MCU understands."""
+def _restore(
+    codec: P0Codec,
+    numbers: _Numbers,
+    order: orders.Order,
+    *,
+    first: bytes,
+    last: bytes,
+    touched: set[str],
+) -> Plan[bool]:
+    """Put back what was changed, in the order that the MCU understands: all at once, then one by one.
+
+    :param touched: Points that were controlled; they are put back even where the status shows no change.
+    """
     try:
         wanted, found = orders.values(first, codec, order), orders.values(last, codec, order)
     except BodyError:
         return False
     names = [point.name for point in codec.data_points.product.writable]
     back: dict[str, Raw] = {
-        name: wanted[name] for name in names if name in wanted and wanted[name] != found.get(name)
+        name: wanted[name]
+        for name in names
+        if name in wanted and (name in touched or wanted[name] != found.get(name))
     }
     if not back:
         return True
-    try:
-        control = codec.control(back)
-    except EncodeError:
-        return False
-    if order.takes:
-        control = orders.reordered(control, codec, order.parts, received=False)
-    yield from _control(numbers, control)
-    now = yield from _read(codec, numbers)
-    if now is None:
-        return False
-    try:
-        values = orders.values(now, codec, order)
-    except BodyError:
-        return False
-    return all(values.get(name) == raw for name, raw in back.items())
+    for some in ([back], [{name: raw} for name, raw in back.items()]):
+        for values in some:
+            try:
+                control = orders.with_values(codec.control(values), codec, wanted)
+            except EncodeError:
+                continue
+            if order.takes:
+                control = orders.reordered(control, codec, order.parts, received=False)
+            yield from _control(numbers, control)
+        now = yield from _read(codec, numbers)
+        if now is None:
+            return False
+        try:
+            read = orders.values(now, codec, order)
+        except BodyError:
+            return False
+        if all(read.get(name) == raw for name, raw in back.items()):
+            return True
+    return False
 
 
 def _control(numbers: _Numbers, p0: bytes) -> Plan[bool]:

@@ -18,6 +18,8 @@ from gizserial.errors import BodyError
 from gizserial.framing import HEADER, Frame, Framer, Item
 from gizserial.product import Product
 
+_KEY: Final = 32
+"""Characters of a product key in the device information (§4.1)."""
 _GLITCH: Final = 2
 """Bytes outside frames that opening a port may cause."""
 
@@ -144,7 +146,8 @@ def diagnose(exchanges: Sequence[Exchange], role: Role, product: Product | None 
     elif ours and not answered:
         found.append(faults.swapped_roles(ours, role))
     elif peers:
-        found += _answers(line, peers, answered, refused)
+        frames_lost = any(fault.code == "damaged" for fault in found)
+        found += _answers(line, peers, answered, refused, frames_lost=frames_lost)
         found += _identity(peers, product)
     return Diagnosis(
         tuple(found),
@@ -198,11 +201,19 @@ def _bad_bytes(line: _Line) -> tuple[list[Fault], list[Frame]]:
 
 
 def _answers(
-    line: _Line, peers: Sequence[Frame], answered: set[int], refused: Sequence[Frame]
+    line: _Line,
+    peers: Sequence[Frame],
+    answered: set[int],
+    refused: Sequence[Frame],
+    *,
+    frames_lost: bool,
 ) -> list[Fault]:
     missing = {sn: exchange.probe for sn, exchange in line.asked.items() if sn not in answered}
     if not missing:
         return _repeated(line)
+    broken = [item for item in line.bad if HEADER in item.wire]
+    if frames_lost and len(missing) <= len(broken):
+        return []  # the answers are among the broken frames
     wanted = {probe.expect for probe in missing.values()}
     strangers = [f for f in peers if f.command in wanted and f.sn not in line.asked]
     if strangers and len(strangers) * 2 >= len(missing):
@@ -233,4 +244,5 @@ def _identity(peers: Sequence[Frame], product: Product | None) -> list[Fault]:
         key = schemas.DEVICE_INFO.parse(info.payload)["product_key"]
     except BodyError:
         return []
-    return [] if key == product.product_key else [faults.other_product(key, product.product_key)]
+    told = product.product_key[:_KEY]  # a longer one has no room
+    return [] if key == told else [faults.other_product(key, told)]
