@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from support_check import BYTE_TIME, Finger, benched, check, product
+from support_check import PRODUCTS as PRODUCTS_AT
 
 from gizserial.errors import BodyError, UnknownName
 from gizserial.io.driver import Driver
 from gizserial.io.memory import MemoryLink
 from gizserial.io.memory_transport import MemoryTransport
+from gizserial.io.products import load_product
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from sim.clock import LoopClock, run_virtual
@@ -42,6 +45,35 @@ def test_a_sound_mcu_passes(name: str) -> None:
     assert not run.restored
     assert not run.stopped
     assert len(run.of(Verdict.PASSED)) > 60
+
+
+BOOL = {"data_type": "bool", "position": {"byte_offset": 0, "bit_offset": 0, "len": 1, "unit": "bit"}}
+ONLY_FIVE = {
+    "data_type": "uint8",
+    "position": {"byte_offset": 0, "bit_offset": 0, "len": 1, "unit": "byte"},
+    "uint_spec": {"min": 5, "max": 5, "ratio": 1, "addition": 0},
+}
+
+
+@pytest.mark.parametrize("protocol", ["standard", "var_len"])
+@pytest.mark.parametrize(
+    ("point", "access"),
+    [(None, ""), (BOOL, "status_writable"), (BOOL, "alert"), (ONLY_FIVE, "status_writable")],
+)
+def test_products_with_hardly_a_point(
+    tmp_path: Path, protocol: str, point: dict[str, object] | None, access: str
+) -> None:
+    told = json.loads((PRODUCTS_AT / "pet-house.json").read_text(encoding="utf-8"))
+    told["protocolType"] = protocol
+    told.pop("ui", None)
+    names = {"id": 0, "name": "Only", "display_name": "Only", "desc": "", "type": access}
+    told["entities"][0]["attrs"] = [] if point is None else [names | point]
+    path = tmp_path / "product.json"
+    path.write_text(json.dumps(told), encoding="utf-8")
+    run = check(load_product(path), byte_time=0.0)
+    assert wrong(run) == {}
+    assert not run.restored
+    assert len(run.of(Verdict.PASSED)) > 40
 
 
 @pytest.mark.parametrize("name", ["pet-house", "var-len"])
