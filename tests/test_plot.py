@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from support_recordings import PET, PRODUCT, a_day, record
 
-from gizserial.capture.curves import GAP, NothingToPlotError, collect, ticks
+from gizserial.capture.curves import GAP, MOST, MOST_DOTS, NothingToPlotError, collect, parts, ticks
 from gizserial.capture.curves_svg import page, svg
 from gizserial.capture.record import Record
 from gizserial.cli import cli
@@ -103,6 +103,30 @@ def test_the_page_loads_nothing_and_holds_the_values() -> None:
     data: Any = json.loads(found[1])
     assert [curve["name"] for curve in data["curves"]] == ["LED_R", "LED_OnOff"]
     assert data["curves"][1]["samples"][-1][1] == "true"
+
+
+def test_a_dense_curve_has_no_dots_and_repeats_nothing() -> None:
+    few = svg(collect([report(float(t), LED_R=t) for t in range(MOST_DOTS)], PRODUCT, ["LED_R"]), "")
+    assert few.count("<circle") == MOST_DOTS
+    assert "dots: said by the device" in few
+    many = svg(collect([report(float(t), LED_R=t // 100) for t in range(301)], PRODUCT, ["LED_R"]), "")
+    assert "<circle" not in many
+    assert "dots:" not in many
+    (path,) = re.findall(r' d="([^"]+)"', many)
+    assert path.count("V") == 3
+
+
+def test_a_year_of_silences_is_drawn_in_parts() -> None:
+    plot = collect([report(t * 600.0, LED_R=t % 200) for t in range(500)], PRODUCT, ["LED_R"])
+    assert [part[0] for part in parts(plot.curves[0], plot)] == plot.curves[0].samples
+
+
+def test_what_there_is_no_room_for_is_told() -> None:
+    everything = {p.name: not p.scale if not p.texts else p.texts[1] for p in PRODUCT.points if not p.scale}
+    numbers = {p.name: p.value(p.scale.raw_min + 1) for p in PRODUCT.points if p.scale}
+    plot = collect([report(0.0), report(1.0, **everything, **numbers)], PRODUCT)
+    assert len(plot.curves) == MOST
+    assert [*(curve.name for curve in plot.curves), *plot.left_out] == [p.name for p in PRODUCT.points]
 
 
 @pytest.mark.parametrize(

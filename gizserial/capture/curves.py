@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ GAP: Final = 120.0
 """A line on which both sides live is never silent for so long: the heartbeat comes every 55 s."""
 MOST: Final = 12
 """Curves drawn when no names are given."""
+MOST_DOTS: Final = 200
+"""A curve with more samples has no dots: they would run into a band that hides it."""
 STATUS: Final = "status."
 """Before the name of a bit of the module's status word (cli.md §6)."""
 STATUS_BITS: Final = (
@@ -72,6 +75,8 @@ class Plot:
     end: float
     timed: bool
     """The axis is seconds; without times in the capture it counts frames."""
+    left_out: list[str]
+    """Points that change too, when nobody named any and there are too many."""
 
 
 def parts(curve: Curve, plot: Plot) -> Iterator[list[tuple[float, float]]]:
@@ -79,9 +84,14 @@ def parts(curve: Curve, plot: Plot) -> Iterator[list[tuple[float, float]]]:
     ends = [gap[0] for gap in plot.gaps] + [plot.end]
     starts = [plot.start] + [gap[1] for gap in plot.gaps]
     for start, end in zip(starts, ends, strict=True):
-        inside = [(t, number) for t, number in curve.samples if start <= t <= end]
-        if inside:
+        first = bisect.bisect_left(curve.samples, start, key=_time)
+        after = bisect.bisect_right(curve.samples, end, key=_time)
+        if inside := curve.samples[first:after]:
             yield [*inside, (end, inside[-1][1])]
+
+
+def _time(sample: tuple[float, float]) -> float:
+    return sample[0]
 
 
 def collect(records: Iterable[Record], product: Product, names: Sequence[str] = ()) -> Plot:
@@ -110,14 +120,19 @@ def collect(records: Iterable[Record], product: Product, names: Sequence[str] = 
     if first is None or last is None:
         raise NothingToPlotError("the capture is empty")
     found = [curve for curve in wanted.values() if curve.samples or curve.asked]
+    left_out: list[str] = []
     if not names:
-        found = [curve for curve in found if curve.changes][:MOST]
+        found = [curve for curve in found if curve.changes]
+        left_out = [curve.name for curve in found[MOST:]]
+        found = found[:MOST]
         if not found:
             raise NothingToPlotError("no data point changes in the capture; name what to plot")
     for name, curve in curves.items():
         if not curve.samples and not curve.asked:
             raise NothingToPlotError(f"{name} is never said in the capture")
-    return Plot(found, bad, gaps, first, last, timed)
+    for curve in found:
+        curve.samples.sort(key=_time)  # the clock of a recorder may have been set back
+    return Plot(found, bad, gaps, first, last, timed, left_out)
 
 
 def _watched(records: Iterable[Record], gaps: list[tuple[float, float]]) -> Iterator[Record]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Final
 
-from gizserial.capture.curves import Curve, Plot, parts, ticks
+from gizserial.capture.curves import MOST_DOTS, Curve, Plot, parts, ticks
 
 _WIDTH: Final = 1000
-_LEFT: Final = 190
+_LEFT: Final = 150
 _RIGHT: Final = 20
-_TOP: Final = 44
-_PANEL: Final = 110
-_SPACE: Final = 26
+_TOP: Final = 64
+_PANEL: Final = 100
+_SPACE: Final = 36
 _MOST_LABELS: Final = 8
-_MOST_DOTS: Final = 2000
-"""A curve with more samples is drawn without dots: they would hide it, and the file would be huge."""
+_LONGEST: Final = 24
+"""Characters of a label beside the axis; the rest is a tip."""
 _COLORS: Final = ("#1f6fb4", "#c25a00", "#2c8a2c", "#8a3fa0", "#a03030", "#00808a")
 _STYLE: Final = (
     "text{font:12px system-ui,'Noto Sans CJK SC','Microsoft YaHei','PingFang SC',sans-serif;fill:#222}"
@@ -85,25 +86,38 @@ def _svg(plot: Plot, title: str) -> Iterator[str]:
         f'<rect width="100%" height="100%" fill="#fff"/>'
         f'<text class="name" x="{_LEFT}" y="18">{html.escape(title)}</text>'
     )
-    for number, curve in enumerate(plot.curves):
-        yield from _panel(plot, curve, number)
+    yield f'<text x="{_WIDTH - _RIGHT}" y="18" text-anchor="end">{_legend(plot)}</text>'
     bottom = _TOP + len(plot.curves) * (_PANEL + _SPACE) - _SPACE
-    for tick in ticks(plot.start, plot.end, 11):
+    along = ticks(plot.start, plot.end, 11)
+    for number, curve in enumerate(plot.curves):
+        yield from _panel(plot, curve, number, along)
+    for tick in along:
         x = _x(plot, tick)
         yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:.10g}</text>'
     unit = "seconds" if plot.timed else "frames"
     yield f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 36}" text-anchor="end">{unit}</text>'
     if plot.bad:
         for x in sorted({round(_x(plot, t)) for t in plot.bad}):
-            yield f'<line class="bad" x1="{x}" x2="{x}" y1="{_TOP - 14}" y2="{_TOP - 6}"/>'
-        yield f'<text x="{_LEFT - 8}" y="{_TOP - 6}" text-anchor="end">bad frames, noise</text>'
+            yield f'<line class="bad" x1="{x}" x2="{x}" y1="28" y2="38"/>'
+        yield f'<text x="{_LEFT - 8}" y="37" text-anchor="end">bad frames, noise</text>'
     yield (
         f'<line id="pointer" y1="{_TOP}" y2="{bottom}" stroke="#888" stroke-dasharray="3 3" '
         'visibility="hidden"/></svg>'
     )
 
 
-def _panel(plot: Plot, curve: Curve, number: int) -> Iterator[str]:
+def _legend(plot: Plot) -> str:
+    words = ["dots: said by the device"] if any(_dots(curve) for curve in plot.curves) else []
+    if any(curve.asked for curve in plot.curves):
+        words.append("circles: asked by a control")
+    return "; ".join(words)
+
+
+def _dots(curve: Curve) -> list[tuple[float, float]]:
+    return curve.samples if len(curve.samples) <= MOST_DOTS else []
+
+
+def _panel(plot: Plot, curve: Curve, number: int, along: list[float]) -> Iterator[str]:
     top = _TOP + number * (_PANEL + _SPACE)
     low, high = curve.range()
     if low == high:
@@ -120,16 +134,24 @@ def _panel(plot: Plot, curve: Curve, number: int) -> Iterator[str]:
             f'<rect class="gap" x="{x:.1f}" y="{top}" width="{wide:.1f}" height="{_PANEL}">'
             "<title>nothing was heard</title></rect>"
         )
-    yield f'<text class="name" x="8" y="{top + 14}">{html.escape(curve.name)}</text>'
+    yield f'<text class="name" x="{_LEFT}" y="{top - 6}">{html.escape(curve.name)}</text>'
+    for tick in along:
+        x = _x(plot, tick)
+        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + _PANEL}"/>'
     for value in levels(curve):
         yield f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        text = html.escape(curve.text(value))
-        yield f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{text}</text>'
+        text = curve.text(value)
+        tip = f"<title>{html.escape(text)}</title>" if len(text) > _LONGEST else ""
+        short = html.escape(text[: _LONGEST - 1] + "…" if tip else text)
+        yield f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{short}{tip}</text>'
     for part in parts(curve, plot):
         path = f"M{_x(plot, part[0][0]):.1f} {y(part[0][1]):.1f}"
-        path += "".join(f"H{_x(plot, t):.1f}V{y(value):.1f}" for t, value in part[1:])
+        # Samples that repeat the value before them change nothing in the picture.
+        steps = [now for was, now in itertools.pairwise(part) if now[1] != was[1]]
+        path += "".join(f"H{_x(plot, t):.1f}V{y(value):.1f}" for t, value in steps)
+        path += f"H{_x(plot, part[-1][0]):.1f}"
         yield f'<path class="curve" stroke="{color}" d="{path}"/>'
-    for t, value in curve.samples if len(curve.samples) <= _MOST_DOTS else ():
+    for t, value in _dots(curve):
         tip = html.escape(f"{t:.3f}: {curve.text(value)}")
         yield (
             f'<circle cx="{_x(plot, t):.1f}" cy="{y(value):.1f}" r="2.2" fill="{color}">'

@@ -51,6 +51,9 @@ def plot(capture: str, names: tuple[str, ...], product: Product, out: str) -> No
         from gizserial.cli.plot_figure import png
     with open_capture(capture) as opened:
         drawn = collect(opened.records(), product, names)
+    if drawn.left_out:
+        more = ", ".join(drawn.left_out)
+        click.echo(f"note: {len(drawn.curves)} points are drawn; to see {more}, name them", err=True)
     if suffix == ".png":
         data, missing = png(drawn, title)
         if missing:

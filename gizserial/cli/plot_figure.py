@@ -10,12 +10,11 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from gizserial.capture.curves import MOST_DOTS, parts
 from gizserial.capture.curves_svg import levels
 
 if TYPE_CHECKING:
     from gizserial.capture.curves import Curve, Plot
-
-from gizserial.capture.curves import parts
 
 _CJK: Final = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
@@ -50,7 +49,8 @@ def png(plot: Plot, title: str) -> tuple[bytes, list[str]]:
             for part in parts(curve, plot):
                 times, values = zip(*part, strict=True)
                 axis.plot(times, values, drawstyle="steps-post", color=color, linewidth=1.4)
-            for points, style in ((curve.samples, f"{color}."), (curve.asked, "ko")):
+            dots = curve.samples if len(curve.samples) <= MOST_DOTS else []
+            for points, style in ((dots, f"{color}."), (curve.asked, "ko")):
                 if points:
                     times, values = zip(*points, strict=True)
                     hollow = {"markerfacecolor": "none", "markersize": 7} if style == "ko" else {}
@@ -64,7 +64,10 @@ def png(plot: Plot, title: str) -> tuple[bytes, list[str]]:
                 axis.set_yticks(marks, [shown(curve, value) for value in marks])
             axis.set_title(curve.name, loc="left", fontsize=9, fontweight="bold")
             axis.grid(visible=True, color="0.9")
-            axis.margins(x=0.01, y=0.12)
+            axis.margins(y=0.12)
+        # The whole capture, as in the other formats: also where nothing was said yet.
+        space = 0.01 * (plot.end - plot.start) or 1.0
+        axes[-1][0].set_xlim(plot.start - space, plot.end + space)
         axes[-1][0].set_xlabel("seconds" if plot.timed else "frames")
         figure.suptitle(title, fontsize=10)
         out = io.BytesIO()
