@@ -165,8 +165,12 @@ class ModuleRole(ModuleNetwork):
         self._endpoint.send(command, payload, now=now, flags=flags)
 
     def reboot(self, reason: str, *, now: float, delay: float = 0.0) -> None:
-        """Restart the module; identity and router data stay. Until then it asks the MCU for nothing more."""
-        if self._reboot is None and self.phase is not Phase.OFF:
+        """Restart the module; identity and router data stay. Until then it asks the MCU for nothing more.
+
+        Of two restarts the earlier one counts.
+        """
+        earlier = self._reboot is None or now + delay < self._reboot[0]
+        if earlier and self.phase is not Phase.OFF:
             self._reboot = (now + delay, reason)
             self._heartbeat_due = self._push_due = self._full_push_due = None
 

@@ -40,6 +40,8 @@ _WORD: Final = re.compile(r"[!-%'-~]{1,32}")
 """What may stand in the query of an address."""
 RESTART: Final = 0.1
 """Seconds from new firmware of the module itself to its restart."""
+RESTART_AFTER_FILE: Final = 5.0
+"""The same when the MCU has just got its own: it restarts first, or it would name its old version again."""
 
 
 class FirmwareSide:
@@ -58,10 +60,12 @@ class FirmwareSide:
         self._only_other = False
         self._url: str | None = None
         """The file that the MCU wants."""
+        self._held: Firmware | None = None
+        """New firmware of the module itself, while a file goes to the MCU."""
 
     def restarted(self) -> None:
         """The module restarts: what the MCU asked for is forgotten."""
-        self._query = self._url = None
+        self._query = self._url = self._held = None
 
     # --- from the cloud
 
@@ -90,10 +94,17 @@ class FirmwareSide:
             return False
         return True
 
-    def _update_module(self, firmware: Firmware, session: CloudSession, now: float) -> None:
+    def _update_module(
+        self, firmware: Firmware, session: CloudSession, now: float, *, delay: float = RESTART
+    ) -> None:
+        if self._role.sending_file:
+            self._held = firmware
+            self._say(f"module firmware {firmware.soft_version} waits until the MCU has its own")
+            return
+        self._held = None
         self._role.soft_ver = firmware.soft_version
         session.module_updated(Versions(self._role.options.hard_ver, firmware.soft_version))
-        self._role.reboot(f"new module firmware {firmware.soft_version}", now=now, delay=RESTART)
+        self._role.reboot(f"new module firmware {firmware.soft_version}", now=now, delay=delay)
 
     def _offer(self, firmware: Firmware, now: float) -> None:
         try:
@@ -166,6 +177,10 @@ class FirmwareSide:
             self._progress(event)
         elif isinstance(event, TransferEnded) and isinstance(event.token, Firmware):
             self._ended(event, event.token.soft_version)
+            if self._held is not None and session is not None:
+                complete = event.outcome is Outcome.COMPLETE
+                delay = RESTART_AFTER_FILE if complete else RESTART
+                self._update_module(self._held, session, now, delay=delay)
         elif isinstance(event, LateStopReceived):
             self._say("the MCU refused the firmware when it was complete (27)")
         elif isinstance(event, FileAnnounced):

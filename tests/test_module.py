@@ -599,6 +599,17 @@ def test_restart_acks_and_starts_over_after_100_ms() -> None:
     assert words(line)[0] == "0008", "no provisioning: nothing was forgotten"
 
 
+@pytest.mark.parametrize("delays", [(5, 0.1), (0.1, 5)])
+def test_of_two_restarts_the_earlier_one_counts(delays: tuple[float, float]) -> None:
+    module, line = started()
+    for delay in delays:
+        module.reboot(f"after {delay} s", now=line.now, delay=delay)
+    line.run_for(0.2)
+    assert line.of(Rebooting) == [Rebooting("after 0.1 s")]
+    line.run_for(10)
+    assert len(line.of(Rebooting)) == 1
+
+
 def test_restart_is_told() -> None:
     _module, line = started()
     line.receive(Frame(Command.RESTART_MODULE, 10))

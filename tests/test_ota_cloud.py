@@ -234,6 +234,18 @@ async def test_the_module_itself_gets_firmware() -> None:
         assert running.module.role.soft_ver == "04020036"
 
 
+async def test_the_module_s_own_firmware_does_not_break_off_that_of_the_mcu() -> None:
+    async with bench(mcu={"ota_store_ms": 50, "reboot_delay_ms": 50}) as running:
+        both = [await running.upload(), await running.upload(type=1, soft_version="04020036")]
+        await running.admin.post(f"/firmware/{both[0]['id']}/push", json={})
+        await running.said("the MCU wants the firmware")
+        await running.admin.post(f"/firmware/{both[1]['id']}/push", json={})
+        await running.said("module firmware 04020036 waits until the MCU has its own")
+        await until(lambda: running.versions() == ("04020036", "00000002"), FAR)
+        rows = (await running.admin.get("/firmware_pushes")).json()
+        assert {row["type"]: row["downloads"] for row in rows} == {1: 1, 2: 1}
+
+
 async def test_an_mcu_asks_for_firmware_and_has_it_fetched() -> None:
     """23 sub 1 and 3, answered by 25 sub 2 and 4 (serial.md §4.15); the file follows as 19."""
     async with bench() as running:
