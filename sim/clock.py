@@ -21,9 +21,11 @@ START: Final = 1000.0
 """The time a virtual loop begins with: not 0, so that a time taken for a duration is seen."""
 
 
-_STEP: Final = 1e-7
-"""Least jump, in seconds: a wait that is too short to move a float of hours must still end, for clocks that
-count from somewhere else."""
+_MOST_TURNS: Final = 100_000
+"""Turns of the loop at one and the same time, before it moves on by :data:`_STEP`: a wait that is too short to
+move a float of hours would never end for a clock that counts from somewhere else."""
+_STEP: Final = 1e-9
+"""Seconds."""
 
 
 class StandstillError(RuntimeError):
@@ -46,14 +48,23 @@ class _Jumping(selectors.DefaultSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._owner = loop
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
             raise StandstillError("everything waits and no timer is set")
-        if not ready and timeout is not None:
-            self._owner.virtual_time += max(timeout, _STEP)
+        if ready or not timeout:
+            self._turns += 1
+            if self._turns > _MOST_TURNS:
+                self._jump(_STEP)
+        else:
+            self._jump(timeout)
         return ready
+
+    def _jump(self, seconds: float) -> None:
+        self._owner.virtual_time += seconds
+        self._turns = 0
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
