@@ -22,8 +22,8 @@ START: Final = 1000.0
 
 
 _MOST_TURNS: Final = 100_000
-"""Turns of the loop at one and the same time, before it moves on by :data:`_STEP`: a wait that is too short to
-move a float of hours would never end for a clock that counts from somewhere else."""
+"""Turns of the loop at one and the same time, before it moves on by :data:`_STEP`: a wait that is too short
+to move a float of hours would never end for a clock that counts from somewhere else."""
 _STEP: Final = 1e-9
 """Seconds."""
 
