@@ -212,6 +212,33 @@ def test_a_failed_test_leaves_its_capture_and_shows_its_frames(pytester: pytest.
     assert case.attrib == {"name": "gizwits_capture", "value": str(capture)}
 
 
+def test_a_mistake_in_a_call_is_told_at_the_line_of_the_user(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """
+        def test_name(gizwits_module, gizwits_clock):
+            gizwits_module.control(powr=True)
+
+        def test_waiting(gizwits_module, gizwits_clock):
+            gizwits_module.wait_report(brightness=101)
+        """,
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            ">*control(powr=True)",
+            "E  *UnknownName: there is no data point 'powr'; known are: power, *",
+            "test_it.py:*: UnknownName",
+            ">*wait_report(brightness=101)",
+            "E  *ValueOutOfRange: brightness: 101 is not allowed, *",
+            "test_it.py:*: ValueOutOfRange",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*product.py*")
+    run(pytester, "--full-trace").stdout.fnmatch_lines(["*product.py:*: UnknownName"])
+
+
 def test_what_a_failure_left_goes_when_the_test_passes(pytester: pytest.Pytester) -> None:
     project(pytester, FAILS)
     run(pytester).assert_outcomes(failed=1)

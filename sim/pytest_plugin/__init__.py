@@ -14,6 +14,8 @@ import pytest
 from sim.pytest_plugin import settings as _settings
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from gizserial.product import Product
 
     # "as": for the annotations of users' tests too.
@@ -28,6 +30,7 @@ SHOWN: Final = 20
 _SETTINGS: Final = pytest.StashKey[_settings.Settings]()
 _PORT: Final = pytest.StashKey["PortUnderTest"]()
 _WRITTEN: Final = pytest.StashKey[str]()
+_OURS: Final = ("gizserial", "sim")
 _ON_THE_PORT: Final = frozenset({"gizwits_port", "gizwits_module", "gizwits_mcu"})
 
 
@@ -67,10 +70,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the capture of a test that failed."""
-    report = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the capture of a test that failed; a mistake in a call of ours ends at the user's line."""
     port = item.stash.get(_PORT, None)
+    if port is not None and call.excinfo is not None and not item.config.getoption("fulltrace"):
+        _cut(call.excinfo)
+    report = yield
     if port is not None and report.failed:
         _attach(item, report, port)
     return report
@@ -97,6 +104,23 @@ def _attach(item: pytest.Item, report: pytest.TestReport, port: PortUnderTest) -
         lines = ["nothing crossed the line"]
     item.stash[_WRITTEN] = str(path)
     report.sections.append((f"gizwits line ({port})", "\n".join(lines)))
+
+
+def _cut(raised: pytest.ExceptionInfo[BaseException]) -> None:
+    """A refused name or value is explained by its sentence, not by our own lines."""
+    from gizserial.errors import GizserialError
+
+    if not isinstance(raised.value, GizserialError):
+        return
+    link: TracebackType | None = raised.tb
+    while link is not None and link.tb_next is not None:
+        if not _named(link, *_OURS, "_pytest", "pluggy") and _named(link.tb_next, *_OURS):
+            link.tb_next = None
+        link = link.tb_next
+
+
+def _named(link: TracebackType, *packages: str) -> bool:
+    return str(link.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in packages
 
 
 def _worker(config: pytest.Config) -> str:
