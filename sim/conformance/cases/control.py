@@ -149,6 +149,8 @@ async def several(bench: Bench) -> None:
     "report",
     "After a control comes a report with the new values",
     rule="The ack of a control is empty; apps show a value only when the report brings it.",
+    remedy="Take the values, then report them: a report that is built before shows the state of before. If"
+    " the product itself refuses the value, name the point with --leave.",
     section="5.7",
     needs=(WRITABLE,),
     defects=("report-after-control-missing", "report-stale-values"),
@@ -239,6 +241,7 @@ async def ack_first(bench: Bench) -> None:
     rule="The ack was lost: the module sends the same frame with the same number. A toggle would undo "
     "itself; generated code carries it out again, which does no harm where a control only sets "
     "values.",
+    remedy="Keep number and content of the last command for a second: when both come again, ack only.",
     section="1.8, R27",
     severity=SHOULD,
     needs=(WRITABLE,),
@@ -256,7 +259,7 @@ async def repeated(bench: Bench) -> None:
         raise bench.fail("a repeated control was not acked again", expected="p0_to_mcu_ack", got="nothing")
     await bench.line.listen(REPORT / 2)
     distinct = {r.entry.frame.sn for r in bench.reports(since) if r.entry.frame is not None}
-    got = bench.reported(since)
+    got = await bench.read()
     if point.name in got and not bench.same(point.name, raw[point.name], got[point.name]):
         raise bench.fail(
             "the repeated control undid the first one",

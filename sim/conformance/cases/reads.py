@@ -80,7 +80,7 @@ async def fresh(bench: Bench) -> None:
         got = await bench.read()
         if not bench.same(point.name, wanted, got.get(point.name, b"")):
             raise bench.fail(
-                "a read does not have the value that a control has set before",
+                f"a read after a control of {point.name} does not have the value that was set and reported",
                 expected=bench.shown([point.name], {point.name: wanted}),
                 got=bench.shown([point.name], got) if point.name in got else "no value",
             )
