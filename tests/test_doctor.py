@@ -255,6 +255,11 @@ def test_an_mcu_at_the_other_end_is_named() -> None:
     assert codes(diagnosis) == ["swapped-roles"]
 
 
+def test_an_mcu_that_only_refuses_what_an_mcu_asks_is_named() -> None:
+    diagnosis = examine(McuRole(named("greenhouse")), role=Role.MCU)
+    assert codes(diagnosis) == ["swapped-roles"]
+
+
 def test_a_deaf_mcu_is_told_from_a_dead_one() -> None:
     report = Frame(0x05, 3, bytes.fromhex("04 07 C8 00 00 07 01 26 3C 01 0A")).encode()
     diagnosis = examine(Says(report, every=1.0))
@@ -555,6 +560,13 @@ def test_a_capture_is_looked_at_too() -> None:
     result = doctor(str(ROOT / "fixtures/captures/pet-house.jsonl"), "--json")
     assert result.returncode == 1  # it has a damaged frame on purpose
     assert json.loads(result.stdout.splitlines()[-1])["codes"] == ["damaged"]
+
+
+@pytest.mark.parametrize(("suffix", "status"), [("hex", 0), ("log", 0), ("txt", 0)])
+def test_a_capture_without_directions_blames_nobody(suffix: str, status: int) -> None:
+    result = doctor(str(ROOT / f"fixtures/captures/pet-house.{suffix}"), "--json")
+    assert result.returncode == status, result.stdout
+    assert "swapped-roles" not in result.stdout
 
 
 # --- baud rates

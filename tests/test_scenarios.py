@@ -397,6 +397,29 @@ async def test_a_simulated_cloud_is_a_real_one() -> None:
     assert result.passed, result.summary
 
 
+def test_outputs_are_tried_before_anything_is_played(tmp_path: Path) -> None:
+    for option, name in (("--report", "none/junit.xml"), ("--capture", "none/run.jsonl")):
+        result = invoke(SCENARIOS[0], option, tmp_path / name)
+        assert result.exit_code != 0
+        assert "its directory does not exist" in str(result.exception)
+        assert not result.output
+
+
+def test_a_run_that_breaks_off_keeps_its_report(tmp_path: Path) -> None:
+    for name, step in (("a", "wait: 1s"), ("b", "send: {hex: '00'}"), ("c", "wait: 1s")):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"setup: {{product: {json.dumps(str(PRODUCTS / 'pet-house.json'))}}}\nsteps: [{{{step}}}]\n"
+        )
+    report = tmp_path / "junit.xml"
+    result = invoke(*(tmp_path / f"{name}.yaml" for name in "abc"), "--report", report)
+    assert isinstance(result.exception, ScenarioError)
+    suite = ET.parse(report).getroot()[0]
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["2", "0", "1"]
+    error = suite[1].find("error")
+    assert error is not None
+    assert "b.yaml:2:10: who sends this?" in str(error.get("message"))
+
+
 def test_the_command_prints_the_schema() -> None:
     assert json.loads(invoke("--schema").output) == schema()
 

@@ -115,21 +115,22 @@ def _of_file(path: str, role: Role, product: Product | None) -> Diagnosis:
     from gizserial.io.files import open_capture
 
     bursts: list[bytearray] = []
-    size, last = 0, None
+    size, last, mixed = 0, None, False
     with open_capture(path) as capture:
         for record in capture.records():
             if record.direction not in {None, role.peer.direction}:
                 continue
-            if not bursts or record.t is None or last is None or record.t - last >= _BETWEEN:
+            gap = 0.0 if record.t is None or last is None else record.t - last
+            if not bursts or gap >= _BETWEEN:
                 bursts.append(bytearray())
-            last = record.t
+            last, mixed = record.t, mixed or record.direction is None
             bursts[-1] += record.data
             size += len(record.data)
             if size > 8 * MOST:
                 break
     data = b"".join(bursts)
     exchange = Exchange(Probe(), data, b"", None, tuple(map(bytes, bursts)))
-    return diagnose([exchange], role, product)
+    return diagnose([exchange], role, product, mixed=mixed)
 
 
 Examine: TypeAlias = "Callable[[int, Plan[Diagnosis]], Awaitable[Diagnosis]]"

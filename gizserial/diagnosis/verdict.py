@@ -116,10 +116,13 @@ class _Line:
         return [burst for burst in kept if burst]
 
 
-def diagnose(exchanges: Sequence[Exchange], role: Role, product: Product | None = None) -> Diagnosis:
+def diagnose(
+    exchanges: Sequence[Exchange], role: Role, product: Product | None = None, *, mixed: bool = False
+) -> Diagnosis:
     """Name what is wrong with what came.
 
     :param role: Who we were to the peer.
+    :param mixed: What both ends sent may be in it, as in a capture without directions.
     """
     line = _Line(exchanges, role)
     found: list[Fault] = []
@@ -139,11 +142,13 @@ def diagnose(exchanges: Sequence[Exchange], role: Role, product: Product | None 
     }
     peers = [frame for frame in frames if not _is_ours(frame, role)]
     ours = [frame for frame in frames if _is_ours(frame, role) and frame.command not in NOTICES]
+    if not ours and not peers and not answered:
+        ours = frames  # notices alone: of an end of our own role, which our questions mean nothing to
     refused = [f for f in peers if f.command in NOTICES and f.payload[:1] == b"\x01" and f.sn in line.asked]
     copied = [f for f in ours if f.sn in line.asked and f.command == line.asked[f.sn].probe.wire[4]]
     if len(copied) >= 2 and copied == ours and not answered:
         found.append(faults.wrong_command(role, line.asked[copied[0].sn].probe.wire, copied[0]))
-    elif ours and not answered:
+    elif ours and not answered and not mixed:
         found.append(faults.swapped_roles(ours, role))
     elif peers:
         frames_lost = any(fault.code == "damaged" for fault in found)

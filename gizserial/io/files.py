@@ -117,6 +117,23 @@ class _Counted:
         return data
 
 
+class _Tried(Exception):
+    """Nothing more is to be done with the file."""
+
+
+def try_writing(path: str) -> None:
+    """Whether a file can be written, before the work that fills it; everything is left as it was.
+
+    A pipe would block: it is not tried.
+
+    :raises CaptureError: it cannot.
+    """
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        return
+    with contextlib.suppress(_Tried), atomic_writer(path):
+        raise _Tried
+
+
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[ByteWriter]:
     """Write a file so that it has the old content or all of the new, whatever happens in between.

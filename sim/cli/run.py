@@ -88,8 +88,12 @@ def run(
     failed, 2 when a file is no scenario.
     """
     from gizserial.capture.formats import format_of
+    from gizserial.errors import GizserialError
+    from gizserial.io.files import atomic_writer, try_writing
     from sim.faults import seconds
     from sim.scenario import Scenario
+    from sim.scenario.model import check
+    from sim.scenario.report import junit
     from sim.words import assignments
 
     changes: dict[str, Any] = {}
@@ -105,26 +109,34 @@ def run(
             raise click.UsageError("--capture takes one scenario at a time: their times begin at 0 each")
     scenarios = [Scenario.load(path).replaced(**changes) for path in files]
     given = assignments(variables)
+    for scenario in scenarios:
+        check(scenario, given)
+    for output in (report, capture):
+        if output is not None:
+            try_writing(output)
     show = _Show(as_json=as_json, quiet=quiet, frames=frames)
     results: list[Result] = []
-    status = FINE
-    for scenario in scenarios:
-        records: list[Record] = []
-        try:
-            result = _play(scenario, given, show, records if capture is not None else None)
-        finally:
-            if capture is not None:
-                _write_capture(capture, scenario, records)
-        results.append(result)
-        show.ended(result)
-        status = status if result.passed else FINDING
-    if report is not None:
-        from gizserial.io.files import atomic_writer
-        from sim.scenario.report import junit
-
-        with atomic_writer(report) as file:
-            file.write(junit(results))
-    ctx.exit(status)
+    broken: list[tuple[Scenario, str]] = []
+    try:
+        for scenario in scenarios:
+            records: list[Record] = []
+            broken = [(scenario, "it was interrupted")]
+            try:
+                result = _play(scenario, given, show, records if capture is not None else None)
+            except GizserialError as error:
+                broken = [(scenario, str(error))]
+                raise
+            finally:
+                if capture is not None:
+                    _write_capture(capture, scenario, records)
+            broken.clear()
+            results.append(result)
+            show.ended(result)
+    finally:
+        if report is not None:
+            with atomic_writer(report) as file:
+                file.write(junit(results, broken))
+    ctx.exit(FINE if all(result.passed for result in results) else FINDING)
 
 
 def _play(scenario: Scenario, variables: dict[str, str], show: _Show, records: list[Record] | None) -> Result:
