@@ -88,7 +88,8 @@ class Driven:
         self.machine = machine
         self.now = 0.0
         self.up = False
-        self.fed = self.told = 0
+        self.untold = bytearray()
+        """What came and was not told yet."""
         self.received: list[Record] = []
         """What it was sent, as a capture."""
         self.sent = bytearray()
@@ -110,17 +111,17 @@ class Driven:
         if self.up:
             self.up = False
             self._take(self.machine.connection_lost(now=self.now))
-            if self.fed != self.told:
-                raise Broken(f"{self.fed} bytes came, {self.told} were told")
+            if self.untold:
+                raise Broken(f"bytes came and were not told: {self.untold.hex(' ')}")
 
     def feed(self, data: bytes) -> None:
         """Bytes arrive."""
         if self.up and data:
-            self.fed += len(data)
+            self.untold += data
             self.received.append(Record(self.now, self.role.peer.direction, data))
             self._take(self.machine.receive_data(data, now=self.now))
-            if not 0 <= self.fed - self.told <= UNREAD:
-                raise Broken(f"{self.fed} bytes came, {self.told} were told")
+            if len(self.untold) > UNREAD:
+                raise Broken(f"{len(self.untold)} bytes are held back")
 
     def call(self, method: Callable[[], object]) -> None:
         """The application calls something; refusing is its right."""
@@ -167,11 +168,17 @@ class Driven:
     def _count(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, FrameReceived):
-                self.told += len(event.frame.wire)
+                self._told(event.frame.wire)
             elif isinstance(event, BadFrameReceived):
-                self.told += len(event.bad.wire)
+                self._told(event.bad.wire)
             elif isinstance(event, NoiseReceived):
-                self.told += len(event.noise.wire)
+                self._told(event.noise.wire)
+
+    def _told(self, wire: bytes) -> None:
+        """Every byte is told once, in the order in which it came."""
+        if not self.untold.startswith(wire):
+            raise Broken(f"{wire.hex(' ')} is told where {self.untold[: len(wire)].hex(' ')} came")
+        del self.untold[: len(wire)]
 
 
 # --- bytes that frames are near to

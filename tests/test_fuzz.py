@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from gizserial.events import Event
+from gizserial.events import Event, NoiseReceived
 from gizserial.framing import Frame
 from gizserial.module import ModuleRole
 from sim.fuzz import Broken, Driven, failure, frame_bytes, inputs, run, save, shrink, targets
@@ -62,8 +62,40 @@ def test_a_byte_that_is_not_told_is_found() -> None:
     driven = Driven(Swallows())
     driven.plug()
     driven.feed(b"noise")
-    with pytest.raises(Broken, match="5 bytes came, 0 were told"):
+    with pytest.raises(Broken, match="not told: 6e 6f 69 73 65"):
         driven.unplug()
+
+
+class Twice(ModuleRole):
+    """Tells of noise twice, and of frames never: as many bytes as came."""
+
+    def receive_data(self, data: bytes, *, now: float) -> list[Event]:
+        events = super().receive_data(data, now=now)
+        return [event for event in events if isinstance(event, NoiseReceived) for _ in range(2)]
+
+
+def test_a_byte_that_is_told_twice_is_found() -> None:
+    driven = Driven(Twice())
+    driven.plug()
+    with pytest.raises(Broken, match="is told where"):
+        driven.feed(b"noise" + Frame(0x08, 1).encode() + b"noise")
+
+
+def test_a_planted_bug_is_found_by_the_fuzzer_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode = Frame.encode
+
+    def forgets(self: Frame, *, escape: bool = True) -> bytes:
+        if self.payload[:1] == b"\x11":
+            raise IndexError("planted")
+        return encode(self, escape=escape)
+
+    monkeypatch.setattr(Frame, "encode", forgets)
+    assert run(["module"], runs=300, seconds=20, seed=1, out=tmp_path) == 1
+    assert "IndexError: planted" in capsys.readouterr().out
+    (kept,) = tmp_path.iterdir()
+    assert type(failure(targets()["module"], kept.read_bytes())) is IndexError
 
 
 @pytest.mark.parametrize("machine", [Stuck, Talks])
@@ -101,7 +133,7 @@ def test_a_run_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[s
     reason="needs atheris, which is for Linux (pip install atheris)",
 )
 def test_both_roles_guided_by_coverage(tmp_path: Path) -> None:
-    words = ["module", "mcu", "mcu-var", "--seconds", "5", "--runs", "100000", "--seed", "1"]
+    words = ["module", "mcu", "mcu-var", "--seconds", "2", "--runs", "100000", "--seed", "1"]
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from sim.guided import main; sys.exit(main())"
     result = subprocess.run(
         [sys.executable, "-c", code, str(ROOT), *words],
