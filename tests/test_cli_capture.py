@@ -153,6 +153,7 @@ async def test_what_came_is_kept_however_it_ends(tmp_path: Path, number: signal.
     ("words", "says"),
     [
         (["a", "b", "c", "-o", "x.jsonl"], "more than two ports"),
+        (["a", "a", "-o", "x.jsonl"], "both ports are a"),
         (["a", "-o", "x.jsonl", "--between"], "--between needs two ports"),
         (["a", "-o", "x.jsonl", "--swap"], "--swap belongs to two ports"),
         (["a", "b", "-o", "x.jsonl", "--sender", "mcu"], "--sender belongs to one port"),

@@ -53,7 +53,8 @@ async def test_two_lines_are_told_apart() -> None:
         (down,) = heard(watch)
         assert isinstance(down, Happened)
         assert down.lost
-        assert "line down" in down.text
+        assert down.text.startswith("line down: ")
+        assert down.text.count(watch.lines[0].port.name) == 1
     await mcu.close()
 
 

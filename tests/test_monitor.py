@@ -323,6 +323,8 @@ def test_save_records_everything(tmp_path: Path) -> None:
         (["/dev/no-such-port"], "no-such-port"),
         (["a", "b", "c"], "more than two ports"),
         (["--between", "loop://"], "two ports"),
+        (["pty:/tmp/a", "pty:/tmp/a"], "both ports are pty:/tmp/a"),
+        (["loop://", "--swap"], "--swap belongs to two ports"),
         (["loop://", "--save", "x.doc"], ".doc"),
         (["loop://", "loop://", "--save", "x.bin"], "one direction"),
         ([str(CAPTURE), str(CAPTURE)], "alone"),

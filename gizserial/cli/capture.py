@@ -14,6 +14,7 @@ from gizserial.capture.formats import format_of
 from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINE
 from gizserial.cli.params import json_option
+from gizserial.cli.port_options import two_ports
 
 if TYPE_CHECKING:
     from gizserial.commands import Direction
@@ -89,6 +90,7 @@ def capture(
         raise click.UsageError("--sender belongs to one port; two ports say who is heard by their order")
     if form.name == "bin" and len(ports) == 2:
         raise click.UsageError("-o: .bin holds one direction and two ports give both; use .jsonl or .pcapng")
+    two_ports(ports)
     lines = _lines(ports, baud, sender, swap=swap)
     ctx.exit(_record(lines, out, seconds, between=between, as_json=as_json))
 

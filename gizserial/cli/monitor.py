@@ -15,6 +15,7 @@ import click
 from gizserial.capture.formats import SUFFIXES, format_of
 from gizserial.cli.group import FINE
 from gizserial.cli.params import product_option
+from gizserial.cli.port_options import two_ports
 
 if TYPE_CHECKING:
     from gizserial.cli.monitor_app import MonitorApp
@@ -109,6 +110,9 @@ def monitor(
             raise click.UsageError(
                 "--between needs two ports: the one at the module, then the one at the MCU"
             )
+        if swap and len(ports) != 2:
+            raise click.UsageError("--swap belongs to two ports")
+        two_ports(ports)
         work = _watch_ports(
             ports, machine, recording, baud=baud, between=between, swap=swap, lines=lines, as_json=as_json
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -36,3 +36,14 @@ def port_options(*, required: bool = True) -> Callable[[_Command], _Command]:
         return click.option("--port", metavar="PORT", required=required, help=_HELP)(command)
 
     return decorate
+
+
+def two_ports(ports: Sequence[str]) -> None:
+    """Refuse one port twice: it can be opened, but hears itself. ``pty:`` is another one each time.
+
+    :raises click.UsageError: They are the same.
+    """
+    if len(ports) == 2 and ports[0] == ports[1] != "pty:":
+        raise click.UsageError(
+            f"both ports are {ports[0]}; give the one at the module, then the one at the MCU"
+        )

@@ -143,7 +143,8 @@ class Watch:
         if isinstance(event, Back):
             return Happened(self.now, f"line up ({name})")
         if isinstance(event, Lost):
-            return Happened(self.now, f"line down: {event.reason} ({name})", lost=True)
+            who = "" if name in event.reason else f" ({name})"
+            return Happened(self.now, f"line down: {event.reason}{who}", lost=True)
         if isinstance(event, Overflow):
             return Happened(self.now, f"{name} is too slow: {event.dropped} bytes dropped")
         return Happened(self.now, getattr(event, "text", str(event)))
