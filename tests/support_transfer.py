@@ -89,6 +89,12 @@ def hex_text(data: bytes) -> bytes:
     return "".join([*lines, ":00000001FF\r\n"]).encode()
 
 
+def ended(line: Bench) -> TransferEnded:
+    """How the one transfer of this end ended."""
+    (event,) = line.of(TransferEnded)
+    return event
+
+
 def transfers(line: Bench) -> list[Event]:
     return [event for event in line.events if isinstance(event, TransferEvent)]
 
