@@ -112,8 +112,8 @@ def test_the_schema_file_is_that_of_the_model() -> None:
         ("- send: {hex: '00', sn: 3, from: mcu}", 3, 21, "sn: says"),
         ("- set: {}", 3, 8, "nothing is named"),
         ("- wifi: {}", 3, 9, "wifi has one of"),
-        ("- cloud: {control: {Temperature: 9}}", 3, 3, "Temperature cannot be controlled"),
         ("- cloud: {control: {LED_R: 9}, within: 1s}", 3, 32, "within: says"),
+        ("- cloud: cut", 3, 3, "there is no cloud; write cloud: pretended"),
     ],
 )
 def test_errors_say_where_and_what_to_do(text: str, line: int, column: int, says: str) -> None:
@@ -295,6 +295,14 @@ def test_the_beginning_of_a_frame_is_not_nothing() -> None:
     assert play(steps.replace("any, for", "any, from: mcu, for")).passed
 
 
+def test_the_cloud_has_no_use_for_what_it_cannot_do() -> None:
+    head = "setup: {product: pet-house.json, cloud: pretended}\nsteps:\n"
+    with pytest.raises(ScenarioError, match="Temperature cannot be controlled"):
+        parsed("- cloud: {control: {Temperature: 9}}\n", head)
+    with pytest.raises(ScenarioError, match="faults need cloud: simulated"):
+        parsed("- cloud: {fault: 'slow:1s'}\n", head)
+
+
 def test_looking_into_the_cloud_does_not_move_the_time_that_counts() -> None:
     head = "setup: {product: pet-house.json, cloud: pretended}\nsteps:\n"
     steps = """
@@ -372,6 +380,21 @@ async def test_a_device_at_a_port_is_played_to() -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def test_what_the_real_one_cannot_do_is_told_before_the_run() -> None:
+    for step, other in (("set: {LED_R: 1}", "mcu"), ("wifi: lost", "module")):
+        scenario = parsed(f"- wait: 1\n- {step}\n").replaced(**{f"{other}_port": "/dev/there-is-none"})
+        with pytest.raises(ScenarioError, match=f"test.yaml:4:3: .* needs a simulated {other}"):
+            run_virtual(run_scenario(scenario))
+
+
+def test_a_real_module_is_looked_at_from_the_start() -> None:
+    scenario = parsed("- wait: 1\n")
+    assert scenario.setup.running
+    assert not scenario.replaced(module_port="COM3").setup.running
+    head = "setup: {product: pet-house.json, begin: running, module: {port: COM3}}\nsteps:\n"
+    assert parsed("- wait: 1\n", head).setup.running
 
 
 async def test_a_port_where_nobody_is_is_told_and_ends() -> None:

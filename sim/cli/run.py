@@ -92,7 +92,7 @@ def run(
     from gizserial.io.files import atomic_writer, try_writing
     from sim.faults import seconds
     from sim.scenario import Scenario
-    from sim.scenario.model import check
+    from sim.scenario.checks import check
     from sim.scenario.report import junit
     from sim.words import assignments
 

@@ -17,10 +17,11 @@ from gizserial.errors import EncodeError, GizserialError
 from gizserial.framing import Frame
 from sim.faults import Fault, seconds
 from sim.faulty import Tap
+from sim.scenario.checks import check, check_step, expectation, filled, needs_simulated, send_words
 from sim.scenario.grammar import Step
 from sim.scenario.log import BabbleError, Seen
 from sim.scenario.match import compare_point, is_frame, objections, sender_of, text, wanted
-from sim.scenario.model import Scenario, check, check_step, expectation, filled, send_words
+from sim.scenario.model import Scenario
 from sim.scenario.nodes import ScenarioError
 from sim.scenario.result import Result, StepFailed, StepResult
 from sim.scenario.stage import Stage
@@ -192,9 +193,7 @@ class _Run:
     def _needs(self, role: Role, step: Step) -> Any:
         part = self._stage.module if role is Role.MODULE else self._stage.mcu
         if part is None:
-            raise ScenarioError(
-                f"{step.kind} needs a simulated {role.value}; here the real one is at a port", step.place
-            )
+            raise needs_simulated(step, role.value)
         return part
 
     # --- steps
@@ -318,15 +317,9 @@ class _Run:
     async def _cloud(self, args: Any, step: Step, _branch: _Branch) -> None:
         module = self._needs(Role.MODULE, step)
         stage = self._stage
-        if self._scenario.setup.cloud == "none":
-            raise ScenarioError("there is no cloud; write cloud: pretended in the setup", step.place)
         if isinstance(args, str):
             self._connection(args)
         elif "fault" in args:
-            if stage.cloud is None:
-                raise ScenarioError(
-                    "faults need cloud: simulated; a pretended one has no connections", step.place
-                )
             stage.cloud_faults.add_now(args["fault"])
         elif "online" in args:
             wanted_state = args["online"]

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gizserial.adapters import Body
-from gizserial.codec import Codec
-from gizserial.commands import EMPTY, FRAME_IDS, FRAMES, P0_BODY
-from gizserial.encoding import encode, frame_names
-from gizserial.errors import EncodeError, GizserialError, UnknownName
+from gizserial.errors import GizserialError
 from gizserial.io.products import load_product
 from gizserial.m2m.identity import Identity
 from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
-from gizserial.product import DataPoint, DataType, Product
+from gizserial.product import Product
 from sim.mcu_defects import chosen
 from sim.quirks import with_quirks
-from sim.scenario.grammar import OUTSIDE_FRAMES, STEPS, TOP, Step
-from sim.scenario.match import number_of
-from sim.scenario.nodes import Node, Place, ScenarioError, read_file, read_nodes
+from sim.scenario.checks import VARIABLE_NAME, check, quirk_words
+from sim.scenario.grammar import TOP, Step
+from sim.scenario.nodes import Node, ScenarioError, read_file, read_nodes
 
 MAX_TIME: Final = 600.0
 """Seconds that a run may take, unless the scenario says otherwise."""
@@ -46,11 +41,17 @@ class Setup:
     cloud: str = "none"
     real_clock: bool = False
     baud: int = 9600
-    running: bool = True
-    """The first step is done when the handshake is over."""
+    begin: str | None = None
+    """``running``: the first step is done when the handshake is over; ``power-up``: at once. None: at once
+    where the module is a real one, which may have been up for long."""
     faults: tuple[str, ...] = ()
     seed: int = 1
     max_time: float = MAX_TIME
+
+    @property
+    def running(self) -> bool:
+        """The first step is done when the handshake is over."""
+        return (self.begin or ("running" if self.module_port is None else "power-up")) == "running"
 
     @property
     def virtual(self) -> bool:
@@ -96,7 +97,7 @@ class Scenario:
             steps=tuple(top["steps"]),
         )
         for name, (place, _) in node.value["variables"][1].value.items() if scenario.variables else ():
-            if not _NAME.fullmatch(f"${{{name}}}"):
+            if not VARIABLE_NAME.fullmatch(f"${{{name}}}"):
                 raise ScenarioError(
                     f"{name!r} is no name of a variable: letters, digits and _, no digit first", place
                 )
@@ -138,7 +139,7 @@ def _setup(given: dict[str, Any], node: Node, base: Path) -> Setup:
         cloud=given.get("cloud", "none"),
         real_clock=given.get("clock") == "real",
         baud=given.get("baud", 9600),
-        running=given.get("begin", "power-up" if "port" in module else "running") == "running",
+        begin=given.get("begin"),
         faults=tuple(given.get("faults", ())),
         seed=given.get("seed", 1),
         max_time=given.get("max time", MAX_TIME),
@@ -165,230 +166,3 @@ def _check_played(node: Node, role: str, given: Mapping[str, Any], product: Prod
             checks.get(name, lambda _value: None)(value)
         except GizserialError as error:
             raise node.value[role][1].value[name][1].fault(str(error)) from None
-
-
-def quirk_words(quirks: Mapping[str, Any]) -> list[str]:
-    """Quirks as ``NAME=VALUE`` words."""
-    return [f"{name}={text_of(value)}" for name, value in quirks.items()]
-
-
-# --- what can be seen without running it
-
-
-def all_steps(steps: tuple[Step, ...] | list[Step]) -> Iterator[Step]:
-    """These steps and those inside of them."""
-    for step in steps:
-        yield step
-        if step.kind == "repeat":
-            yield from all_steps(step.args["steps"])
-        elif step.kind == "parallel":
-            for branch in step.args:
-                yield from all_steps(branch)
-
-
-def check(scenario: Scenario, variables: Mapping[str, Any] | None = None) -> None:
-    """Whether its steps can be done with this product and these variables, as far as that can be seen.
-
-    :param variables: Values in place of the scenario's own.
-    :raises ScenarioError: a step cannot.
-    """
-    given = {**scenario.variables, **(variables or {})}
-    steps = list(all_steps(scenario.steps))
-    counted = {step.args["as"] for step in steps if step.kind == "repeat" and "as" in step.args}
-    codec = Codec(scenario.setup.product)
-    for step in steps:
-        own = own_args(step)
-        names = set(_variables(own, step))
-        for name in sorted(names):
-            if name not in given and name not in counted:
-                there = ", ".join({**given, **dict.fromkeys(counted)}) or "none"
-                raise ScenarioError(
-                    f"there is no variable {name!r}; add it to variables: (known: {there})", step.place
-                )
-        if names & counted:
-            continue  # known only while it runs
-        args = filled(step, given)
-        try:
-            check_step(step.kind, args, codec)
-        except EncodeError as error:
-            raise ScenarioError(str(error), step.place) from None
-
-
-def own_args(step: Step) -> Any:
-    """What a step says itself, without the steps inside of it."""
-    if step.kind == "parallel":
-        return None
-    if step.kind == "repeat":
-        return {name: value for name, value in step.args.items() if name != "steps"}
-    return step.args
-
-
-def filled(step: Step, variables: Mapping[str, Any]) -> Any:
-    """What :func:`own_args` gives, with the variables put in.
-
-    :raises ScenarioError: a variable is something that cannot stand there.
-    """
-    own = own_args(step)
-    names = sorted(set(_variables(own, step)))
-    if not names:
-        return own
-    node = _node(fill(own, variables), step.place)
-    shape = STEPS[step.kind][0]
-    try:
-        if step.kind != "repeat":
-            return shape.read(node)
-        return {name: shape.members[name].shape.read(item) for name, (_, item) in node.value.items()}
-    except ScenarioError as error:
-        values = ", ".join(f"${{{name}}} is {text_of(variables[name])!r}" for name in names)
-        raise ScenarioError(f"{error.sentence} ({values})", step.place) from None
-
-
-def _node(value: Any, place: Place) -> Node:
-    if isinstance(value, Mapping):
-        return Node({name: (place, _node(member, place)) for name, member in value.items()}, place)
-    if isinstance(value, list):
-        return Node([_node(member, place) for member in value], place)
-    return Node(value, place)
-
-
-def check_step(kind: str, args: Any, codec: Codec) -> None:
-    """Whether frames, fields, data points and values of a step are there.
-
-    :raises EncodeError: one is not.
-    """
-    product = codec.product
-    assert product is not None  # noqa: S101 - a setup has one
-    if kind == "send":
-        name, words = send_words(args)
-        if name or "hex" not in args:
-            encode(codec, name, words)
-    elif kind == "set":
-        for name, value in args.items():
-            product.point(name).raw(value)
-    elif kind == "expect":
-        _check_expectation(expectation(args), product)
-    elif kind == "cloud" and isinstance(args, dict):
-        for name, value in args.get("control", {}).items():
-            point = product.point(name)
-            point.raw(value)
-            if not point.writable:
-                raise EncodeError(f"{name} cannot be controlled: it is not writable")
-        _check_matches(args.get("expect", {}), product)
-
-
-def _check_expectation(spec: Mapping[str, Any], product: Product) -> None:
-    """An expectation that nothing can fulfil would let `nothing` and `count: 0` pass whatever comes."""
-    _check_matches({**spec.get("attrs", {}), **spec.get("values", {})}, product)
-    name = spec["frame"] if "frame" in spec else spec.get("nothing", "any")
-    if name == "any":
-        return
-    if name in OUTSIDE_FRAMES:
-        for member in ("attrs", "fields", "sn"):
-            if member in spec:
-                raise EncodeError(f"{member}: {name} has none; it is no frame")
-        return
-    if name not in frame_names():
-        raise EncodeError(f"there is no frame {name!r}; see gizserial table, or write noise or error")
-    frame = FRAMES[FRAME_IDS[name]] if name in FRAME_IDS else None
-    if frame is None:
-        return
-    if "attrs" in spec and frame.body != P0_BODY:
-        raise EncodeError(f"attrs: {name} has no data points; what it has are fields")
-    if isinstance(frame.body, Body):
-        for field in spec.get("fields", {}):
-            if field not in {*frame.body.names, *frame.flag_bits}:
-                raise UnknownName("field", field, (*frame.body.names, *frame.flag_bits))
-    elif frame.body == EMPTY and spec.get("fields"):
-        raise EncodeError(f"fields: {name} has none")
-
-
-def _check_matches(expected: Mapping[str, Any], product: Product) -> None:
-    for name, wanted in expected.items():
-        point = product.point(name)
-        if not isinstance(wanted, Mapping):
-            _check_value(point, wanted)
-            continue
-        for word in ("is", "not"):
-            if word in wanted:
-                _check_value(point, wanted[word])
-        for one in wanted.get("in", ()):
-            _check_value(point, one)
-        for word in ("min", "max", "tolerance"):
-            if word in wanted and point.scale is None:
-                raise EncodeError(f"{name} is no number, so it has no {word}")
-
-
-def _check_value(point: DataPoint, value: Any) -> None:
-    """A number outside of the definition may be what is expected of a faulty device; a text may not."""
-    try:
-        point.raw(value)
-    except EncodeError:
-        if point.data_type is DataType.BOOL or number_of(value) is None:
-            raise
-
-
-def send_words(args: Any) -> tuple[str, list[str]]:
-    """Name and FIELD=VALUE words of a send step; no name where it has hex."""
-    if isinstance(args, str):
-        name, *words = args.split() or [""]
-        return name, words
-    fields = args.get("fields", {})
-    words = [f"{name}={text_of(value)}" for name, value in fields.items()]
-    return args.get("frame", ""), [*words, *args.get("points", ())]
-
-
-def expectation(args: Any) -> dict[str, Any]:
-    """An expect step in its long form; the short one compares data points with texts."""
-    if not isinstance(args, str):
-        return dict(args)
-    name, *words = args.split() or [""]
-    attrs: dict[str, Any] = {}
-    for word in words:
-        point, equals, value = word.partition("=")
-        if not equals:
-            raise EncodeError(f"{word!r} is not NAME=VALUE; write what else is expected as members")
-        attrs[point] = value
-    return {"frame": name, "attrs": attrs} if attrs else {"frame": name}
-
-
-def text_of(value: Any) -> str:
-    """A scalar as it is typed."""
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-_NAME: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _variables(value: Any, step: Step | None = None) -> Iterator[str]:
-    """The variables that are named.
-
-    :raises ScenarioError: one is named wrongly.
-    """
-    if isinstance(value, str):
-        names = _NAME.findall(value)
-        if len(names) != value.count("${"):
-            raise ScenarioError(
-                "a variable is written ${NAME}; NAME has letters, digits and _, no digit first",
-                step.place if step is not None else None,
-            )
-        yield from names
-    elif isinstance(value, Mapping):
-        for member in value.values():
-            yield from _variables(member, step)
-    elif isinstance(value, list):
-        for member in value:
-            yield from _variables(member, step)
-
-
-def fill(value: Any, variables: Mapping[str, Any]) -> Any:
-    """The value with its variables put in; one that is nothing but a variable keeps the variable's type."""
-    if isinstance(value, str):
-        whole = _NAME.fullmatch(value)
-        if whole is not None:
-            return variables[whole[1]]
-        return _NAME.sub(lambda match: text_of(variables[match[1]]), value)
-    if isinstance(value, Mapping):
-        return {name: fill(member, variables) for name, member in value.items()}
-    if isinstance(value, list):
-        return [fill(member, variables) for member in value]
-    return value

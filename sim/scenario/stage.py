@@ -26,9 +26,10 @@ from sim.mcu import McuSimulator, mcu_show
 from sim.module import ModuleSimulator, module_show
 from sim.network import Network
 from sim.quirks import with_quirks
+from sim.scenario.checks import quirk_words
 from sim.scenario.log import Log, Seen
 from sim.scenario.match import is_frame
-from sim.scenario.model import Setup, quirk_words
+from sim.scenario.model import Setup
 from sim.scenario.result import StepFailed
 from sim.show import Show
 from sim.words import byte_time
