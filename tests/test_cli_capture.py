@@ -203,6 +203,25 @@ async def test_a_peer_that_differs_gives_status_1_and_a_sentence(run: Path) -> N
     assert "the peer did something else once" in out.decode()
 
 
+@POSIX
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_replay_that_is_stopped_does_not_praise_the_peer(
+    run: Path, number: signal.Signals, status: int
+) -> None:
+    async with start("gizserial", "replay", str(run), "pty:", "--json") as replay:
+        await ready(replay)
+        (summary,) = await ended(replay, number)
+    assert replay.returncode == status
+    assert summary == {
+        "kind": "summary",
+        "as": "module",
+        "sent": 0,
+        "matched": 0,
+        "diverged": 0,
+        "complete": False,
+    }
+
+
 def test_a_side_that_says_nothing_cannot_be_played(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with CaptureRecorder(path) as recorder:

@@ -347,6 +347,12 @@ def test_a_port_that_cannot_be_opened_leaves_an_older_recording(tmp_path: Path) 
     assert old.read_text() == "{}\n"
 
 
+def test_a_capture_may_come_from_standard_input() -> None:
+    result = CliRunner().invoke(cli, ["monitor", "-"], input=CAPTURE.read_bytes())
+    assert result.exit_code == 0
+    assert result.stdout == CliRunner().invoke(cli, ["monitor", str(CAPTURE)]).stdout
+
+
 # --- docs/monitor.md -----------------------------------------------------------------------------------
 
 PAGE = (ROOT / "docs/monitor.md").read_text(encoding="utf-8")

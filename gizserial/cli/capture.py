@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +13,7 @@ from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINE
 from gizserial.cli.params import json_option
 from gizserial.cli.port_options import two_ports
+from gizserial.cli.termination import or_terminated
 
 if TYPE_CHECKING:
     from gizserial.commands import Direction
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from gizserial.io.tap import Tap
     from gizserial.io.watch import Line, Watch
 
-TERMINATED: Final = 143
-"""Exit status after SIGTERM, as shells count it."""
 _SENDERS: Final[dict[str, Direction]] = {"mcu": "mcu>module", "module": "module>mcu"}
 _TICK: Final = 0.5
 
@@ -117,7 +114,8 @@ def _record(lines: list[Line], out: str, seconds: float | None, *, between: bool
     recorder = CaptureRecorder(out)
     tap = Tap(recorder, attribute=lines[0].direction is None and recorder.form.name != "bin")
     try:
-        return asyncio.run(_run(lines, recorder, tap, seconds, between=between, as_json=as_json))
+        work = _run(lines, recorder, tap, seconds, between=between, as_json=as_json)
+        return asyncio.run(or_terminated(work))
     finally:
         if recorder.opened:
             _summary(tap, recorder, as_json=as_json)
@@ -135,34 +133,18 @@ async def _run(
     from gizserial.describe import json_line
     from gizserial.io.watch import Watch
 
-    task = asyncio.current_task()
-    stopped = False
-
-    def terminate() -> None:
-        nonlocal stopped
-        stopped = True
-        if task is not None:
-            task.cancel()
-
-    with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    try:
-        # The ports first: one that cannot be opened leaves an older recording as it is.
-        async with Watch(lines, between=between) as watch:
-            with recorder:
-                ends = [line.port.other_end or line.port.name for line in lines]
-                if as_json:
-                    click.echo(json_line({"kind": "ready", "ports": ends, "file": recorder.path}))
-                else:
-                    _tell(f"recording {', '.join(ends)} to {recorder.path}; Ctrl-C stops")
-                try:
-                    await _listen(watch, tap, seconds)
-                finally:
-                    tap.finish(watch)
-    except asyncio.CancelledError:
-        if stopped:
-            return TERMINATED
-        raise
+    # The ports first: one that cannot be opened leaves an older recording as it is.
+    async with Watch(lines, between=between) as watch:
+        with recorder:
+            ends = [line.port.other_end or line.port.name for line in lines]
+            if as_json:
+                click.echo(json_line({"kind": "ready", "ports": ends, "file": recorder.path}))
+            else:
+                _tell(f"recording {', '.join(ends)} to {recorder.path}; Ctrl-C stops")
+            try:
+                await _listen(watch, tap, seconds)
+            finally:
+                tap.finish(watch)
     return FINE
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from gizserial.capture.formats import SUFFIXES, format_of
 from gizserial.cli.group import FINE
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import two_ports
+from gizserial.cli.termination import TERMINATED
 
 if TYPE_CHECKING:
     from gizserial.cli.monitor_app import MonitorApp
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from gizserial.io.watch import Watch
     from gizserial.monitor import Monitor
     from gizserial.product import Product
-
-_TERMINATED: Final = 143
-"""Exit status after SIGTERM, as shells count it."""
 
 
 @click.command(
@@ -81,7 +79,8 @@ def monitor(
 
     One PORT: who sent a frame follows from its command. Two PORTs, one for each direction: the first hears
     what the module sends, the second what the MCU sends. --between sits in the middle of a line that was cut:
-    the first port is wired to the module, the second to the MCU. FILE is a capture, shown whole.
+    the first port is wired to the module, the second to the MCU. FILE is a capture, shown whole; - reads one
+    from standard input.
 
     Press ? for the keys.
     """
@@ -121,6 +120,8 @@ def monitor(
 
 
 def _is_file(text: str) -> bool:
+    if text == "-":
+        return True
     if Path(text).suffix.lower() in SUFFIXES:
         if not Path(text).exists():
             raise click.UsageError(f"{text}: there is no such file")
@@ -174,7 +175,7 @@ async def _watch_ports(
         with _on_terminate(stop.set):
             while not stop.is_set():
                 await _next(watch, machine, printer)
-        return _TERMINATED
+        return TERMINATED
 
 
 async def _next(watch: Watch, machine: Monitor, printer: Printer) -> None:
@@ -201,7 +202,7 @@ def _app(machine: Monitor, source: Source, recording: CaptureRecorder | None) ->
 
 async def _show(view: MonitorApp) -> int:
     """Run the panes; gives the exit status, not 0 when they broke down."""
-    with _on_terminate(lambda: view.exit(_TERMINATED)):
+    with _on_terminate(lambda: view.exit(TERMINATED)):
         status = await view.run_async()
     return status if status is not None else view.return_code or FINE
 

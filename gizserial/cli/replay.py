@@ -11,6 +11,7 @@ import click
 from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINDING, FINE
 from gizserial.cli.params import json_option, product_option
+from gizserial.cli.termination import or_terminated
 
 if TYPE_CHECKING:
     from gizserial.capture.record import Record
@@ -117,10 +118,10 @@ def replay(
     machine = Replay(steps, role, codec, speed=speed or None, patience=patience)
     output = Output(machine, verbose=verbose, as_json=as_json)
     try:
-        asyncio.run(_run(machine, transport, output))
+        status = asyncio.run(or_terminated(_run(machine, transport, output)))
     finally:
         output.summary(role)
-    ctx.exit(FINDING if machine.divergences else FINE)
+    ctx.exit(status)
 
 
 def _role(name: str | None, records: list[Record], codec: Codec, file: str) -> Role:
@@ -139,7 +140,7 @@ def _role(name: str | None, records: list[Record], codec: Codec, file: str) -> R
     return role
 
 
-async def _run(machine: Replay, transport: Transport, output: Output) -> None:
+async def _run(machine: Replay, transport: Transport, output: Output) -> int:
     from gizserial.io.driver import Driver
 
     def look() -> None:
@@ -158,6 +159,7 @@ async def _run(machine: Replay, transport: Transport, output: Output) -> None:
     async with driver:
         output.ready(transport)
         await driver.wait()
+    return FINDING if machine.divergences else FINE
 
 
 class Output:
@@ -219,10 +221,14 @@ class Output:
         bad = len(machine.divergences)
         if self._as_json:
             members = {"kind": "summary", "as": role.value, "sent": machine.sent}
-            click.echo(json_line({**members, "matched": machine.matched, "diverged": bad}))
+            ends = {"matched": machine.matched, "diverged": bad, "complete": machine.done}
+            click.echo(json_line({**members, **ends}))
             return
         times = "once" if bad == 1 else f"{bad} times"
         verdict = f"the peer did something else {times}" if bad else "the peer did what the capture shows"
+        if not machine.done:
+            done, of = machine.progress
+            verdict = f"stopped after {done} of {of} steps" + (f"; {verdict}" if bad else "")
         click.echo(
             f"played the {role.value}: {machine.sent} frames sent, {machine.matched} as recorded; {verdict}"
         )
