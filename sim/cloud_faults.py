@@ -85,6 +85,7 @@ class CloudFaults:
     """
 
     def __init__(self, faults: Iterable[CloudFault | str] = (), *, seed: int = 0) -> None:
+        self.seed: Final = seed
         self._rng = Random(f"{seed}/cloud")  # noqa: S311 - repeatable on purpose
         self._active: dict[int, CloudFault] = {}
         self._count = 0

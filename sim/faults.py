@@ -362,7 +362,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
         "mute": Kind("mute, mute:2s@5s or mute@5s..7s", "nothing arrives", _optional_time, _mute),
         "baud": Kind(
-            "baud:9600/9500",
+            "baud:9600/8600",
             "the module's UART and the MCU's have these rates: what the receiver makes of the bits arrives",
             _bauds,
             _baud,

@@ -10,7 +10,7 @@ import pytest
 from support_check import product
 from support_io import Recorder
 
-from gizserial.commands import Role
+from gizserial.commands import Direction, Role
 from gizserial.framing import Frame, Framer
 from gizserial.io.driver import Driver
 from gizserial.io.memory import MemoryLink
@@ -20,7 +20,7 @@ from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
 from gizserial.module import ModuleRole
 from gizserial.module_options import ModuleOptions
-from sim.cli.options import with_faults
+from sim.cli.options import fault_seed, with_faults
 from sim.clock import LoopClock, run_virtual
 from sim.faults import KINDS, Fault, FaultError, Faults
 from sim.faulty import FaultyTransport
@@ -343,3 +343,32 @@ def test_the_command_line_tells_the_seed(capsys: pytest.CaptureFixture[str]) -> 
     drawn = with_faults(ours, ("loss:0.01",), None, Role.MCU)
     assert isinstance(drawn, FaultyTransport)
     assert capsys.readouterr().err.endswith(f"--seed {drawn.faults.seed}\n")
+
+
+def test_the_seed_that_is_printed_is_that_of_the_cloud_too(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, _ = MemoryTransport.pair()
+    seed = fault_seed(None)
+    assert fault_seed(seed) == seed
+    assert with_faults(ours, (), seed, Role.MODULE, more=("slow:1s",)) is ours
+    assert capsys.readouterr().err == f"faults: slow:1s; repeat them with --seed {seed}\n"
+
+
+@pytest.mark.parametrize(
+    ("rates", "survive"),
+    [
+        ("9600/9615", True),  # a divider that does not fit: harmless
+        ("9600/9400", True),
+        ("9600/8600", False),
+        ("9600/115200", False),
+        ("115200/9600", False),
+    ],
+)
+@pytest.mark.parametrize("direction", ["module>mcu", "mcu>module"])
+def test_rates_that_are_near_are_harmless_and_others_are_not(
+    rates: str, survive: bool, direction: Direction
+) -> None:
+    faults = Faults([f"baud:{rates}"], seed=3)
+    for number in range(20):
+        wire = Frame(0x05, number, Random(number).randbytes(20)).encode()
+        arrived = b"".join(piece for _, piece in faults.passed(direction, wire, float(number)))
+        assert (arrived == wire) == survive

@@ -11,7 +11,7 @@ import click
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
 from sim.cli.cloning import capture_option, cloned_module
-from sim.cli.options import fault_options, live_options, quirk_options, with_faults
+from sim.cli.options import fault_options, fault_seed, live_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
     from gizserial.m2m.http import Server
@@ -149,10 +149,12 @@ def module(
     if lan_quirks and address is None:
         raise click.UsageError("--lan-quirk belongs to --lan")
     lan_options = with_quirks(LanOptions(), lan_quirks)
-    transport = with_faults(open_port(port, baud=baud, pace=pace), faults, seed, Role.MODULE)
     if cloud_faults and cloud == "none":
         raise click.UsageError("--cloud-fault needs a cloud")
-    spoiled_cloud = CloudFaults(cloud_faults, seed=seed or 0)
+    spoiled_cloud = CloudFaults(cloud_faults, seed=fault_seed(seed))
+    transport = with_faults(
+        open_port(port, baud=baud, pace=pace), faults, spoiled_cloud.seed, Role.MODULE, more=cloud_faults
+    )
     show = module_show(product, as_json=as_json, quiet=quiet)
     chosen = choose_mac(mac or cloned.mac, state_dir)
 

@@ -79,21 +79,29 @@ def fault_options(command: _Command) -> _Command:
     )(command)
 
 
-def with_faults(line: Transport, faults: tuple[str, ...], seed: int | None, role: Role) -> Transport:
-    """The line, with these faults if there are any. The seed is printed on stderr: it repeats them.
-
-    :raises FaultError: a fault that is written wrongly.
-    """
-    if not faults:
-        return line
+def fault_seed(given: int | None) -> int:
+    """The seed that was given, or a random one."""
     from random import randrange
 
-    from sim.faults import Faults
-    from sim.faulty import FaultyTransport
+    return randrange(1 << 32) if given is None else given  # noqa: S311 - to be told and repeated, no secret
 
-    seed = randrange(1 << 32) if seed is None else seed  # noqa: S311 - to be told and repeated, no secret
-    spoiled = FaultyTransport(line, Faults(faults, seed=seed), role)
-    click.echo(f"faults: {', '.join(faults)}; repeat them with --seed {seed}", err=True)
+
+def with_faults(
+    line: Transport, faults: tuple[str, ...], seed: int | None, role: Role, *, more: tuple[str, ...] = ()
+) -> Transport:
+    """The line, with these faults if there are any. The seed is printed on stderr: it repeats them.
+
+    :param more: Other faults of this seed, to be named too.
+    :raises FaultError: a fault that is written wrongly.
+    """
+    seed, spoiled = fault_seed(seed), line
+    if faults:
+        from sim.faults import Faults
+        from sim.faulty import FaultyTransport
+
+        spoiled = FaultyTransport(line, Faults(faults, seed=seed), role)
+    if faults or more:
+        click.echo(f"faults: {', '.join((*faults, *more))}; repeat them with --seed {seed}", err=True)
     return spoiled
 
 
