@@ -12,7 +12,7 @@ from gizserial.capture.formats import format_of
 from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINE
 from gizserial.cli.params import json_option
-from gizserial.cli.port_options import two_ports
+from gizserial.cli.port_options import baud_option, two_ports
 from gizserial.cli.termination import or_terminated
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ _TICK: Final = 0.5
     metavar="FILE",
     help="Where to; the suffix says the format (.jsonl, .pcapng, .hex, .txt, .log, .bin).",
 )
-@click.option(
-    "--baud",
-    type=click.IntRange(min=1),
-    default=9600,
-    show_default=True,
-    metavar="N",
-    help="Bits per second.",
-)
+@baud_option
 @click.option("--between", is_flag=True, help="Pass the bytes on between the two ports: sit in the middle.")
 @click.option("--swap", is_flag=True, help="The first of two ports hears the MCU, the second the module.")
 @click.option("--sender", type=click.Choice(list(_SENDERS)), help="One port: this side alone is heard on it.")

@@ -15,7 +15,7 @@ import click
 from gizserial.capture.formats import SUFFIXES, format_of
 from gizserial.cli.group import FINE
 from gizserial.cli.params import product_option
-from gizserial.cli.port_options import two_ports
+from gizserial.cli.port_options import baud_option, two_ports
 from gizserial.cli.termination import TERMINATED
 
 if TYPE_CHECKING:
@@ -36,14 +36,7 @@ if TYPE_CHECKING:
 )
 @click.argument("ports", nargs=-1, required=True, metavar="PORT|FILE [PORT]")
 @product_option()
-@click.option(
-    "--baud",
-    type=click.IntRange(min=1),
-    default=9600,
-    show_default=True,
-    metavar="N",
-    help="Bits per second.",
-)
+@baud_option
 @click.option("--between", is_flag=True, help="Pass the bytes on between the two ports: sit in the middle.")
 @click.option("--swap", is_flag=True, help="The first of two ports hears the MCU, the second the module.")
 @click.option("--save", metavar="FILE", help="Record everything; the suffix says the format.")

@@ -15,6 +15,18 @@ _HELP = (
 )
 
 
+def baud_option(command: _Command) -> _Command:
+    """``--baud N``, given to the command as ``baud``."""
+    return click.option(
+        "--baud",
+        type=click.IntRange(min=1),
+        default=9600,
+        show_default=True,
+        metavar="N",
+        help="Bits per second of the line.",
+    )(command)
+
+
 def port_options(*, required: bool = True) -> Callable[[_Command], _Command]:
     """``--port PORT``, ``--baud N`` and ``--pace``, given to the command as ``port``, ``baud`` and ``pace``.
 
@@ -25,15 +37,7 @@ def port_options(*, required: bool = True) -> Callable[[_Command], _Command]:
         command = click.option(
             "--pace", is_flag=True, help="Send at the real speed of --baud on a virtual port too."
         )(command)
-        command = click.option(
-            "--baud",
-            type=click.IntRange(min=1),
-            default=9600,
-            show_default=True,
-            metavar="N",
-            help="Bits per second of the line.",
-        )(command)
-        return click.option("--port", metavar="PORT", required=required, help=_HELP)(command)
+        return click.option("--port", metavar="PORT", required=required, help=_HELP)(baud_option(command))
 
     return decorate
 

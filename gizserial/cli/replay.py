@@ -11,6 +11,7 @@ import click
 from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINDING, FINE
 from gizserial.cli.params import json_option, product_option
+from gizserial.cli.port_options import baud_option
 from gizserial.cli.termination import or_terminated
 
 if TYPE_CHECKING:
@@ -70,14 +71,7 @@ class SpeedType(_SpeedParam):
     metavar="TIME",
     help="How much later than recorded the peer may be.",
 )
-@click.option(
-    "--baud",
-    type=click.IntRange(min=1),
-    default=9600,
-    show_default=True,
-    metavar="N",
-    help="Bits per second.",
-)
+@baud_option
 @product_option()
 @click.option("-v", "--verbose", is_flag=True, help="Show every frame, not only what differs.")
 @json_option
