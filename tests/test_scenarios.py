@@ -233,6 +233,15 @@ def test_what_is_so_passes() -> None:
     assert result.passed, result.summary
 
 
+def test_of_two_branches_that_fail_at_once_the_first_is_told() -> None:
+    branches = "".join(
+        f"  - [{{name: branch {n}, expect: {{frame: noise, within: 1s}}}}]\n" for n in range(9)
+    )
+    result = play(f"- parallel:\n{branches}")
+    assert result.failed is not None
+    assert result.failed.step.name == "branch 0"
+
+
 def test_variables_are_put_in() -> None:
     head = HEAD.replace("steps:", "variables: {level: 30, name: LED_R}\nsteps:")
     steps = "- send: control ${name}=${level}\n- expect: {values: {LED_R: 30}}\n"

@@ -541,8 +541,9 @@ class _Run:
         try:
             while waiting:
                 done, _ = await asyncio.wait({*waiting, *endless}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                for task in (*tasks, *endless):  # a set would give another failure in every run
+                    if task in done:
+                        task.result()
                 waiting -= done
         finally:
             for task in (*tasks, *endless):
