@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
 from gizserial.capture.record import Record
-from gizserial.capture.replay import Step, script
+from gizserial.capture.script import Step, script
 from gizserial.codec import Codec, Message
 from gizserial.commands import FRAMES, Command, Role
 from gizserial.describe import json_value

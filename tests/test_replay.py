@@ -9,7 +9,8 @@ from support_recordings import PRODUCT, Action, a_day, record
 from support_roles import Bench
 
 from gizserial.capture.record import Record
-from gizserial.capture.replay import PATIENCE, Divergence, Replay, Sent, script, speakers
+from gizserial.capture.replay import PATIENCE, Divergence, Replay, Sent
+from gizserial.capture.script import script, speakers
 from gizserial.codec import Codec
 from gizserial.commands import Role
 from gizserial.framing import Frame

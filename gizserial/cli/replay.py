@@ -98,7 +98,8 @@ def replay(
     Without --as: the side that speaks in FILE; where both do, the module, because the peer on a bench is
     usually the board with the MCU. The exit status is 1 if the peer did something else.
     """
-    from gizserial.capture.replay import Replay, script
+    from gizserial.capture.replay import Replay
+    from gizserial.capture.script import script
     from gizserial.codec import Codec
     from gizserial.io.files import open_capture
     from gizserial.io.ports import open_port
@@ -119,7 +120,7 @@ def replay(
 
 
 def _role(name: str | None, records: list[Record], codec: Codec, file: str) -> Role:
-    from gizserial.capture.replay import speakers
+    from gizserial.capture.script import speakers
     from gizserial.commands import Role
     from gizserial.errors import CaptureError
 
