@@ -128,7 +128,8 @@ class Watch:
         if isinstance(event, Data):
             if self._between and len(self.lines) == 2:
                 self.lines[1 - number].port.write(event.data)
-            self._waiting.append(Heard(self.now, line.direction, event.data))
+            # Microseconds, as captures have them.
+            self._waiting.append(Heard(round(self.now, 6), line.direction, event.data))
             self._bytes += len(event.data)
             if self._bytes > BACKLOG and not self._paused:
                 self._paused = True
