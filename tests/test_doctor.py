@@ -22,12 +22,15 @@ from gizserial.cli.doctor import search_rates
 from gizserial.commands import Role
 from gizserial.datapoints import DataPoints
 from gizserial.diagnosis.dialects import LENGTHS, SUMS
-from gizserial.diagnosis.examination import Exchange, Plan, Probe
+from gizserial.diagnosis.examination import Examination, Exchange, Plan, Probe
+from gizserial.diagnosis.plans import full_plan
 from gizserial.diagnosis.signals import inverted
 from gizserial.diagnosis.verdict import Diagnosis, diagnose
 from gizserial.framing import Frame, Framer
 from gizserial.io.driver import Driver, Machine
+from gizserial.io.memory import MemoryLink
 from gizserial.io.pty import PtyPort
+from gizserial.io.simulation import Simulation
 from gizserial.layout import Layout
 from gizserial.mcu import McuRole
 from gizserial.mcu_options import McuOptions
@@ -425,6 +428,26 @@ def test_values_come_back_from_faulty_firmware_too(name: str, defect: str) -> No
     diagnosis = examine(DefectiveMcu(mcu, defects), product=product)
     assert {name: mcu.raw[name] for name in before} == before
     assert "not-restored" not in codes(diagnosis)
+
+
+@pytest.mark.parametrize("moment", [0.5, 1.3, 1.4, 1.5])
+def test_values_come_back_when_the_examination_is_interrupted(moment: float) -> None:
+    product = named("greenhouse")
+    mcu = McuRole(product)
+    before = {point.name: mcu.raw[point.name] for point in product.writable}
+    doctor: Examination[Diagnosis] = Examination(full_plan(Role.MODULE, product), Role.MODULE)
+    link = MemoryLink()
+    simulation: Simulation[Any] = Simulation((doctor, link.a), (mcu, link.b))
+    moved: list[bool] = []
+
+    def interrupt() -> None:
+        moved.append({name: mcu.raw[name] for name in before} != before)
+        doctor.interrupt(now=simulation.now)
+
+    simulation.at(moment, interrupt)
+    simulation.run(until=30)
+    assert moved == [moment > 1]
+    assert {name: mcu.raw[name] for name in before} == before
 
 
 def test_an_answer_that_came_broken_is_not_called_missing() -> None:

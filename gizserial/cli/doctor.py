@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RATES: Final = (9600, 115200, 57600, 38400, 19200, 4800, 74880, 2400)
 """Rates that are tried on a real port: the protocol's, those of module builds, debug ports, and slow ones."""
+RESTORE: Final = 5.0
+"""Seconds that putting values back may take after Ctrl-C."""
 LISTEN: Final = 10.0
 """Seconds that --listen lasts."""
 _BETWEEN: Final = 0.05
@@ -184,6 +186,7 @@ async def search_rates(
 async def _examine(
     port: str, plan: Plan[Diagnosis], role: Role, baud: int, *, acks: bool = True
 ) -> Diagnosis:
+    import asyncio
 
     from gizserial.diagnosis.examination import Examination, Finished
     from gizserial.errors import TransportError
@@ -212,7 +215,13 @@ async def _examine(
     async with driver:
         if transport.other_end and not transport.connected:
             click.echo(f"waiting for a peer at {transport.other_end}", err=True)
-        await driver.wait()
+        try:
+            await driver.wait()
+        except asyncio.CancelledError:
+            if machine.interrupt(now=driver.now()):
+                driver.wake()
+                await asyncio.wait({asyncio.ensure_future(driver.wait())}, timeout=RESTORE)
+            raise
     if machine.finished is None:
         raise TransportError(f"{port}: the line went down during the examination: {lost}")
     return machine.finished.result

@@ -55,6 +55,10 @@ Plan: TypeAlias = Generator[Probe, Exchange, T]
 """What is asked: yields probes, is sent exchanges, returns what it found."""
 
 
+class Interrupted(Exception):
+    """The user has had enough: a plan puts back what it changed, or ends at once."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished(Generic[T]):
     """The plan is at its end."""
@@ -163,19 +167,35 @@ class Examination(Generic[T]):
         self.exchanges.append(exchange)
         return [exchange, *self._next(exchange, now)]
 
-    def _next(self, exchange: Exchange | None, now: float) -> list[Exchange | Finished[T]]:
-        self._bursts, self._size, self._first, self._answered = [], 0, None, False
-        self._sent.clear()
-        self._framer = Framer()
-        self._left = now
-        self._last = float("-inf")
+    def interrupt(self, *, now: float) -> bool:
+        """Raise :class:`Interrupted` in the plan; gives whether it has something to put back."""
+        if self._probe is None:
+            return False
         try:
-            self._probe = next(self._plan) if exchange is None else self._plan.send(exchange)
+            probe = self._plan.throw(Interrupted())
+        except (Interrupted, StopIteration):
+            self._probe = None
+            return False
+        self._begin(probe, now)
+        return True
+
+    def _next(self, exchange: Exchange | None, now: float) -> list[Exchange | Finished[T]]:
+        try:
+            probe = next(self._plan) if exchange is None else self._plan.send(exchange)
         except StopIteration as end:
             self._probe = None
             value: Any = end.value
             self.finished = Finished(value)
             return [self.finished]
-        if self._probe.wire:
-            self._send(self._probe.wire)
+        self._begin(probe, now)
         return []
+
+    def _begin(self, probe: Probe, now: float) -> None:
+        self._probe = probe
+        self._bursts, self._size, self._first, self._answered = [], 0, None, False
+        self._sent.clear()
+        self._framer = Framer()
+        self._left = now
+        self._last = float("-inf")
+        if probe.wire:
+            self._send(probe.wire)

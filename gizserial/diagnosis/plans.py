@@ -10,7 +10,7 @@ from gizserial.commands import Command, Role
 from gizserial.datapoints import Raw
 from gizserial.diagnosis import orders
 from gizserial.diagnosis.dialects import Dialect, single_faults
-from gizserial.diagnosis.examination import Exchange, Plan, Probe
+from gizserial.diagnosis.examination import Exchange, Interrupted, Plan, Probe
 from gizserial.diagnosis.faults import Fault, of_dialect, of_orders
 from gizserial.diagnosis.verdict import Diagnosis, diagnose, with_faults
 from gizserial.errors import BodyError, EncodeError
@@ -129,15 +129,18 @@ def order_plan(product: Product) -> Plan[list[Fault]]:
     except BodyError:
         return []
     steps: list[orders.Step] = []
-    for point, raw, high in asked:
-        control = orders.control(codec, point, raw, known, high=high)
-        acked = yield from _control(numbers, control)
-        after = yield from _read(codec, numbers)
-        if after is None:
-            break
-        if acked:  # a control that was lost says nothing
-            steps.append(orders.Step(status, control, after))
-        status = after
+    try:
+        for point, raw, high in asked:
+            control = orders.control(codec, point, raw, known, high=high)
+            acked = yield from _control(numbers, control)
+            after = yield from _read(codec, numbers)
+            if after is None:
+                break
+            if acked:  # a control that was lost says nothing
+                steps.append(orders.Step(status, control, after))
+            status = after
+    except Interrupted:
+        pass  # nothing more is changed; what was, is put back
     if not asked:
         steps.append(orders.Step(status, b"", status))  # what it says may be telling by itself
     judged = orders.judge(steps, codec) if steps else [orders.RIGHT]
