@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final, TextIO
 
 import click
@@ -19,7 +18,7 @@ from gizserial.capture.record import Meta, Record
 from gizserial.commands import Direction as WireDirection
 from gizserial.errors import CaptureError
 from gizserial.io.driver import Direction
-from gizserial.io.files import atomic_writer
+from gizserial.io.files import atomic_writer, try_writing
 from sim.conformance import report_html, report_json, report_junit
 from sim.conformance.bench import Press
 from sim.conformance.model import Case, CaseResult, RunResult, Severity
@@ -57,7 +56,7 @@ class Outputs:
         if capture is not None:
             format_of(capture)
         for path in named:
-            _probe(str(path))
+            try_writing(str(path))
 
     def recorded(self, direction: Direction, data: bytes, now: float) -> None:
         """Everything that crosses the line."""
@@ -100,21 +99,6 @@ class Outputs:
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(line)
-
-
-class _Enough(Exception):
-    """Nothing more is to be done with the file."""
-
-
-def _probe(path: str) -> None:
-    """Try to write, and leave everything as it was. A pipe would block: it is not tried.
-
-    :raises CaptureError: it cannot be written.
-    """
-    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
-        return
-    with contextlib.suppress(_Enough), atomic_writer(path):
-        raise _Enough
 
 
 def _write(path: str, data: bytes) -> None:
