@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
-TERMINATED: Final = 143
-"""Exit status after SIGTERM, as shells count it."""
+from gizserial.cli.termination import or_terminated
 
 
 async def first_to_end(*parts: Coroutine[Any, Any, Any]) -> None:
@@ -33,23 +30,4 @@ def run(main: Coroutine[Any, Any, int]) -> int:
 
     :raises KeyboardInterrupt: after Ctrl-C, when everything was closed.
     """
-
-    async def guarded() -> int:
-        terminated = False
-        task = asyncio.ensure_future(main)
-
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            task.cancel()
-
-        with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if terminated:
-                return TERMINATED
-            raise
-
-    return asyncio.run(guarded())
+    return asyncio.run(or_terminated(main))
