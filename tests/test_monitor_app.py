@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from test_monitor import BROKEN, CONTROL, HEARTBEAT, HEARTBEAT_ACK, PET, REPORT, STATUS, report
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import ContentSwitcher, Input
 
@@ -119,6 +120,30 @@ async def test_filter_line_and_hiding() -> None:
         assert "is not hex" in "\n".join(screen(app))
 
 
+async def test_keys_typed_without_a_pause_go_where_they_belong() -> None:
+    """As from a paste, or from fast fingers on a slow machine: no key waits for the one before it."""
+    app, _ = app_of(*EXAMPLE)
+
+    def type_at_once(*keys: str) -> None:
+        for key in keys:
+            app.post_message(Key(key, key if len(key) == 1 else None))
+
+    async with app.run_test(size=(100, 30)) as pilot:
+        await tick(pilot, app)
+        type_at_once("slash", *"dir:mcu", "enter", "home")
+        await pilot.pause()
+        await pilot.pause()
+        assert app.query_one("#filter", Input).value == "dir:mcu"
+        assert [row.name for row in app.monitor.shown] == ["heartbeat_ack", "p0_from_mcu"]
+        assert app.frames.cursor == 0
+        assert app.focused is app.frames
+        type_at_once("slash", *"xyz", "escape", "a")
+        await pilot.pause()
+        await pilot.pause()
+        assert app.query_one("#filter", Input).value == ""
+        assert len(app.monitor.shown) == 5
+
+
 async def test_space_stops_and_end_follows_again() -> None:
     app, source = app_of(*EXAMPLE)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -191,6 +216,16 @@ async def test_next_error() -> None:
         await pilot.press("e")
         assert app.frames.selected is not None
         assert app.frames.selected.kind == "error"
+
+
+async def test_next_error_where_nothing_is_shown() -> None:
+    app, _ = app_of(*EXAMPLE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await tick(pilot, app)
+        await pilot.press("space", "c", "space", "e")
+        assert app.frames.cursor == 0
+        assert app.frames.selected is None
+        assert app.is_running
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.pcapng", "run.hex", "run.bin"])

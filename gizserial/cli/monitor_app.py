@@ -126,7 +126,10 @@ class MonitorApp(App[int]):
         Binding("q", "leave", "Quit"),
         Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True),
         Binding("question_mark,f1", "help", "Help"),
-        Binding("slash", "filter", "Filter"),
+        # With priority: a key typed right behind one of these must already meet the new focus.
+        Binding("slash", "filter", "Filter", priority=True),
+        Binding("enter", "keep_filter", "Keep", show=False, priority=True),
+        Binding("escape", "to_frames", "Back", show=False, priority=True),
         Binding("space", "follow", "Stop/go"),
         Binding("h", "heartbeats", "Heartbeats"),
         Binding("a", "acks", "Acks"),
@@ -137,7 +140,6 @@ class MonitorApp(App[int]):
         Binding("2", "pane('detail')", "Detail", show=False),
         Binding("3", "pane('counters')", "Counters", show=False),
         Binding("4,p", "pane('plot')", "Plot", show=False),
-        Binding("escape", "to_frames", "Back", show=False),
     ]
 
     def __init__(
@@ -303,9 +305,21 @@ class MonitorApp(App[int]):
         """Show the keys."""
         self.push_screen(Help())
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that move the focus belong to the panes, and the others' lines keep theirs."""
+        if action in {"filter", "keep_filter", "to_frames"}:
+            typing = self.focused is self._line
+            here = self.frames.is_attached and self.screen is self.frames.screen
+            return here and (action == "to_frames" or typing == (action == "keep_filter"))
+        return super().check_action(action, parameters)
+
     def action_filter(self) -> None:
         """Type a filter."""
-        self._line.focus()
+        self.screen.set_focus(self._line)
+
+    def action_keep_filter(self) -> None:
+        """The filter is typed."""
+        self.screen.set_focus(self.frames)
 
     def action_follow(self) -> None:
         """Stop at this row, or go on with what comes."""
@@ -327,7 +341,8 @@ class MonitorApp(App[int]):
     def action_next_error(self) -> None:
         """Go to the next row that is not a good frame, from the top again after the last."""
         shown = self.monitor.shown
-        here = self.frames.cursor if not self.frames.follow else -1
+        # The cursor may stand where the frames were before they were cleared.
+        here = min(self.frames.cursor, len(shown) - 1) if not self.frames.follow else -1
         order = [*range(here + 1, len(shown)), *range(here + 1)]
         found = next((i for i in order if shown[i].kind in {"error", "noise"} or shown[i].repeat), None)
         if found is None:
@@ -347,9 +362,9 @@ class MonitorApp(App[int]):
 
     def action_to_frames(self) -> None:
         """Back to the frames; an Esc in the filter line empties it."""
-        if self._line.has_focus:
-            self._line.value = ""
-        self.frames.focus()
+        if self.focused is self._line:
+            self._line.call_later(self._line.clear)  # after the keys that are still on their way to it
+        self.screen.set_focus(self.frames)
 
     def action_clear(self) -> None:
         """Begin anew."""
@@ -382,10 +397,6 @@ class MonitorApp(App[int]):
     @on(Input.Changed, "#filter")
     def _filter_typed(self, event: Input.Changed) -> None:
         self._filter(event.value)
-
-    @on(Input.Submitted, "#filter")
-    def _filter_kept(self) -> None:
-        self.frames.focus()
 
     def _filter(self, text: str) -> None:
         try:
