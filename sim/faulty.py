@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from gizserial.commands import Direction, Role
-from gizserial.io.base import WRITE_LIMIT, Back, Data, LineEvent, Lost, Overflow, Port, Transport
+from gizserial.io.base import WRITE_LIMIT, Data, LineEvent, Lost, Overflow, Transport
 from gizserial.io.memory import Piece
+from gizserial.io.wrapped import WrappedPort
 from sim.faults import Faults
 
 Tap: TypeAlias = Callable[[Direction, bytes, float, bool], None]
@@ -17,7 +18,7 @@ Tap: TypeAlias = Callable[[Direction, bytes, float, bool], None]
 happened to it."""
 
 
-class FaultyTransport(Port):
+class FaultyTransport(WrappedPort):
     """A line on which faults happen to what is written and to what comes.
 
     :param inner: The line that carries the bytes. It belongs to this object from now on.
@@ -34,54 +35,28 @@ class FaultyTransport(Port):
         tap: Tap | None = None,
         write_limit: int = WRITE_LIMIT,
     ) -> None:
-        super().__init__(inner.name, write_limit=write_limit)
+        super().__init__(inner, write_limit=write_limit)
         self.faults: Final = faults
-        self._inner = inner
         self._out: Direction = role.direction
         self._in: Direction = role.peer.direction
         self._tap = tap
         self._start = 0.0
         self._outward = _Waiting(self._send)
         self._inward = _Waiting(self._arrive)
-        self._held: deque[LineEvent] = deque()  # what happened while reading was paused
-
-    @property
-    def name(self) -> str:
-        """The name of the line."""
-        return self._inner.name
-
-    @property
-    def other_end(self) -> str | None:
-        """The other end of the line."""
-        return self._inner.other_end
-
-    async def drain(self) -> None:
-        """Wait until everything has left, with its delays."""
-        await super().drain()
-        await self._inner.drain()
 
     def pause_reading(self) -> None:
         """Report no more data."""
         super().pause_reading()
         self._inner.pause_reading()
 
-    def resume_reading(self) -> None:
-        """Report again, first what came meanwhile."""
-        super().resume_reading()
-        while self._held and not self._paused:
-            self._pass_on(self._held.popleft())
-        if not self._paused:
-            self._inner.resume_reading()
-
     async def _open(self) -> None:
         self._start = asyncio.get_running_loop().time()
-        await self._inner.open(self._happened)
+        await super()._open()
 
     async def _close(self) -> None:
         self._outward.clear()
         self._inward.clear()
-        self._held.clear()
-        await self._inner.close()
+        await super()._close()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._start
@@ -101,9 +76,7 @@ class FaultyTransport(Port):
 
     def _send(self, data: bytes) -> None:
         self._told(self._out, data, self._now(), True)
-        self._inner.write(data)
-        if not self._outward.size:
-            self._sent_all()
+        super()._send(data)
 
     def _happened(self, event: LineEvent) -> None:
         if isinstance(event, Data):
@@ -120,6 +93,10 @@ class FaultyTransport(Port):
             self._inward.clear()
         self._queue(event)
 
+    def _read_on(self) -> None:
+        if not self._paused:
+            self._inner.resume_reading()
+
     def _arrive(self, data: bytes) -> None:
         self._told(self._in, data, self._now(), True)
         self._queue(Data(data))
@@ -130,20 +107,6 @@ class FaultyTransport(Port):
     def _told(self, direction: Direction, data: bytes, now: float, faulted: bool) -> None:
         if self._tap is not None:
             self._tap(direction, data, now, faulted)
-
-    def _queue(self, event: LineEvent) -> None:
-        if self._paused:
-            self._held.append(event)
-        else:
-            self._pass_on(event)
-
-    def _pass_on(self, event: LineEvent) -> None:
-        if isinstance(event, Back):
-            self._up()
-        elif isinstance(event, Lost):
-            self._down(event.reason)
-        else:
-            self._report(event)
 
 
 class _Waiting:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gizserial.io.base import WRITE_LIMIT, Back, Data, LineEvent, Lost, Port, Transport
+from gizserial.io.base import WRITE_LIMIT, Data, LineEvent, Lost, Transport
+from gizserial.io.wrapped import WrappedPort
 
 BITS_PER_BYTE: Final = 10
 """Start bit, 8 data bits, stop bit (serial.md §1.1)."""
@@ -74,7 +74,7 @@ class Lane:
         self._on_due(data)
 
 
-class PacedPort(Port):
+class PacedPort(WrappedPort):
     """A transport as slow as its baud rate, in both directions.
 
     :param inner: The line that carries the bytes. It belongs to this object from now on.
@@ -82,42 +82,14 @@ class PacedPort(Port):
     """
 
     def __init__(self, inner: Transport, *, baud: int, write_limit: int = WRITE_LIMIT) -> None:
-        super().__init__(inner.name, write_limit=write_limit)
-        self._inner = inner
+        super().__init__(inner, write_limit=write_limit)
         self._outward = Lane(BITS_PER_BYTE / baud, self._send)
         self._inward = Lane(BITS_PER_BYTE / baud, self._deliver)
-        self._ready: deque[LineEvent] = deque()  # what happened while reading was paused
-
-    @property
-    def name(self) -> str:
-        """The name of the line that is slowed down."""
-        return self._inner.name
-
-    @property
-    def other_end(self) -> str | None:
-        """The other end of the line that is slowed down."""
-        return self._inner.other_end
-
-    async def drain(self) -> None:
-        """Wait until the last byte has left at the speed of the line."""
-        await super().drain()
-        await self._inner.drain()
-
-    def resume_reading(self) -> None:
-        """Report again, first what happened meanwhile."""
-        super().resume_reading()
-        while self._ready and not self._paused:
-            self._pass_on(self._ready.popleft())
-        self._read_on()
-
-    async def _open(self) -> None:
-        await self._inner.open(self._happened)
 
     async def _close(self) -> None:
         self._outward.take()
         self._inward.take()
-        self._ready.clear()
-        await self._inner.close()
+        await super()._close()
 
     def _start_writing(self) -> None:
         data = bytes(self._waiting)
@@ -126,11 +98,6 @@ class PacedPort(Port):
 
     def _unsent(self) -> int:
         return len(self._outward)
-
-    def _send(self, data: bytes) -> None:
-        self._inner.write(data)
-        if not self._outward:
-            self._sent_all()
 
     def _happened(self, event: LineEvent) -> None:
         if isinstance(event, Data):
@@ -148,22 +115,8 @@ class PacedPort(Port):
             self._queue(Data(data))
             self._read_on()
 
-    def _queue(self, event: LineEvent) -> None:
-        if self._paused:
-            self._ready.append(event)
-        else:
-            self._pass_on(event)
-
-    def _pass_on(self, event: LineEvent) -> None:
-        if isinstance(event, Back):
-            self._up()
-        elif isinstance(event, Lost):
-            self._down(event.reason)
-        else:
-            self._report(event)
-
     def _on_hand(self) -> int:
-        return len(self._inward) + sum(len(event.data) for event in self._ready if isinstance(event, Data))
+        return len(self._inward) + sum(len(event.data) for event in self._held if isinstance(event, Data))
 
     def _read_on(self) -> None:
         if self._on_hand() <= HELD_LIMIT:
