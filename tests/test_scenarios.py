@@ -20,6 +20,8 @@ from gizserial.io.ports import open_port
 from gizserial.io.products import load_product
 from sim.cli.run import run
 from sim.clock import run_virtual
+from sim.cloud.errors import NoAnswer
+from sim.cloud.hub import Hub
 from sim.mcu import McuSimulator, mcu_show
 from sim.scenario import Result, Scenario, ScenarioError, run_scenario
 from sim.scenario.grammar import schema
@@ -75,6 +77,10 @@ def test_the_schema_file_is_that_of_the_model() -> None:
         ("- send: {hex: FFF, from: module}", 3, 15, "is not hex"),
         ("- repeat: {times: 0, steps: [{wait: 1s}]}", 3, 19, "a whole number from 1"),
         ("- repeat: {times: 1, steps: []}", 3, 29, "the list is empty"),
+        ("- set: {LED_R: ${x}}", 3, 17, 'needs quotes: "${NAME}"'),
+        ("- parallel:\n  - wait: 1s", 4, 5, "a branch, which is a list of steps: - - wait: 1s"),
+        ("- expect: {frame: report, not before: 3s}", 3, 3, "not before is later than within, which is 2 s"),
+        ("- expect: {values: {LED_R: {min: 2, max: 1}}}", 3, 3, "LED_R: min 2 is more than max 1"),
         ("- wait: [", 4, 1, ""),
         ("- wait: 1s\n  wait: 2s", 4, 3, "wait is given twice"),
         ("- send: heartbeat\n   - wait: 1s", 4, 10, "is the indentation right?"),
@@ -427,6 +433,21 @@ async def test_a_simulated_cloud_is_a_real_one() -> None:
 """
     result = await run_scenario(parsed(steps, head))
     assert result.passed, result.summary
+
+
+async def test_a_control_that_is_not_acknowledged_fails_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """device-cloud.md R12: the cloud gives up when no 0094 comes."""
+
+    async def unanswered(_hub: Hub, did: str, _p0: bytes) -> bytes:
+        raise NoAnswer(did, "it did not acknowledge")
+
+    monkeypatch.setattr(Hub, "control", unanswered)
+    head = "setup: {product: pet-house.json, cloud: simulated}\nsteps:\n"
+    steps = "- cloud: {online: true, within: 10s}\n- cloud: {control: {LED_R: 30}}\n"
+    result = await run_scenario(parsed(steps, head))
+    assert result.failed is not None
+    assert result.failed.step.place.line == 4
+    assert "it did not acknowledge" in result.summary
 
 
 def test_outputs_are_tried_before_anything_is_played(tmp_path: Path) -> None:

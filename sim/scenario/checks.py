@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,9 @@ from sim.scenario.nodes import Node, Place, ScenarioError
 
 if TYPE_CHECKING:
     from sim.scenario.model import Scenario, Setup
+
+WITHIN: Final = 2.0
+"""Seconds that an expectation waits unless it says otherwise."""
 
 
 def all_steps(steps: tuple[Step, ...] | list[Step]) -> Iterator[Step]:
@@ -146,6 +150,7 @@ def check_step(kind: str, args: Any, codec: Codec) -> None:
 def _check_expectation(spec: Mapping[str, Any], product: Product) -> None:
     """An expectation that nothing can fulfil would let `nothing` and `count: 0` pass whatever comes."""
     _check_matches({**spec.get("attrs", {}), **spec.get("values", {})}, product)
+    _check_bounds(spec)
     name = spec["frame"] if "frame" in spec else spec.get("nothing", "any")
     if name == "any":
         return
@@ -167,6 +172,17 @@ def _check_expectation(spec: Mapping[str, Any], product: Product) -> None:
                 raise UnknownName("field", field, (*frame.body.names, *frame.flag_bits))
     elif frame.body == EMPTY and spec.get("fields"):
         raise EncodeError(f"fields: {name} has none")
+
+
+def _check_bounds(spec: Mapping[str, Any]) -> None:
+    """A time or a value between bounds that leave nothing between them never comes."""
+    within = spec.get("within", WITHIN)
+    if spec.get("not before", 0.0) > within:
+        raise EncodeError(f"not before is later than within, which is {within:g} s; write a longer within")
+    for group in ("attrs", "values", "fields"):
+        for name, wanted in spec.get(group, {}).items():
+            if isinstance(wanted, Mapping) and wanted.get("min", -math.inf) > wanted.get("max", math.inf):
+                raise EncodeError(f"{name}: min {wanted['min']} is more than max {wanted['max']}")
 
 
 def _check_matches(expected: Mapping[str, Any], product: Product) -> None:

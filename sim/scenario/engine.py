@@ -15,9 +15,18 @@ from gizserial.encoding import encode
 from gizserial.endpoint import QueueFullError
 from gizserial.errors import EncodeError, GizserialError
 from gizserial.framing import Frame
+from sim.cloud.errors import DeviceError
 from sim.faults import Fault, seconds
 from sim.faulty import Tap
-from sim.scenario.checks import check, check_step, expectation, filled, needs_simulated, send_words
+from sim.scenario.checks import (
+    WITHIN,
+    check,
+    check_step,
+    expectation,
+    filled,
+    needs_simulated,
+    send_words,
+)
 from sim.scenario.grammar import Step
 from sim.scenario.log import BabbleError, Seen
 from sim.scenario.match import compare_point, is_frame, objections, sender_of, text, wanted
@@ -26,8 +35,6 @@ from sim.scenario.nodes import ScenarioError
 from sim.scenario.result import Result, StepFailed, StepResult
 from sim.scenario.stage import Stage
 
-WITHIN: Final = 2.0
-"""Seconds that an expectation waits unless it says otherwise."""
 NOTHING_FOR: Final = 1.0
 CLOUD_WITHIN: Final = 5.0
 MOST_STEPS: Final = 20_000
@@ -357,8 +364,11 @@ class _Run:
         p0 = stage.p0.control({name: product.point(name).raw(value) for name, value in values.items()})
         if stage.cloud is None:
             module.send_p0(p0, "control")
-        else:
+            return
+        try:
             await stage.cloud.hub.control(module.session.identity.did, p0)
+        except DeviceError as error:
+            raise StepFailed("a device that acknowledges the control", [str(error), *self._tail()]) from None
 
     async def _cloud_until(
         self, condition: Callable[[], bool], args: Mapping[str, Any], what: str, why: Callable[[], list[str]]

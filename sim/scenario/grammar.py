@@ -267,7 +267,10 @@ STEPS: Final[dict[str, tuple[Any, str]]] = {
         ),
         "Do steps again and again.",
     ),
-    "parallel": (Listed(_BODY, least=1), "Lists of steps that are done at the same time."),
+    "parallel": (
+        Listed(Listed(_STEP, least=1, what="a branch, which is a list of steps: - - wait: 1s"), least=1),
+        "Lists of steps that are done at the same time.",
+    ),
 }
 """Every step: its shape, and what it does."""
 

@@ -20,6 +20,7 @@ _LONGEST: Final = 500
 """Characters of a message: what somebody wrote wrongly may be long."""
 _HINTS: Final = (
     ("mapping values are not allowed", "is the indentation right? a text with a colon needs quotes"),
+    ("but got '{'", 'a variable inside { } or [ ] needs quotes: "${NAME}"'),
     ("expected <block end>", "the indentation does not fit: what belongs together begins in one column"),
     ("'\\t'", "indent with spaces, not with tabs"),
     ("found another document", "one file holds one scenario: take away the ---"),

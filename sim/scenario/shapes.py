@@ -223,6 +223,7 @@ class Listed:
 
     of: Shape
     least: int = 0
+    what: str = "a list: lines that begin with -"
 
     def takes(self, node: Node) -> bool:
         """Whether the node is of this kind."""
@@ -231,7 +232,7 @@ class Listed:
     def read(self, node: Node) -> Any:
         """The value of a node."""
         if not self.takes(node):
-            raise node.fault("here stands a list: lines that begin with -")
+            raise node.fault(f"here stands {self.what}")
         if len(node.value) < self.least:
             raise node.fault("the list is empty")
         return [self.of.read(item) for item in node.value]
