@@ -377,6 +377,21 @@ def test_the_command_tells_writes_and_judges(tmp_path: Path) -> None:
     assert (tmp_path / "run.jsonl").read_text().count("module>mcu") > 3
 
 
+def test_a_scenario_may_come_from_standard_input() -> None:
+    text = f"setup: {{product: {PRODUCTS / 'pet-house.json'}}}\nsteps: [{{wait: 1h}}]\nmax time: 2h\n"
+    result = CliRunner().invoke(run, ["-"], input=text)
+    assert isinstance(result.exception, ScenarioError)
+    assert str(result.exception).startswith("-:3:1: a scenario has no member 'max time'")
+    result = CliRunner().invoke(run, ["-"], input=text.replace("1h", "1s").partition("max")[0])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_role_to_play_needs_a_port() -> None:
+    result = invoke(SCENARIOS[0], "--play", "mcu")
+    assert result.exit_code == 2
+    assert "name the port" in result.output
+
+
 async def test_a_device_at_a_port_is_played_to() -> None:
     pet = load_product(PRODUCTS / "pet-house.json")
     line = open_port("tcp-listen:127.0.0.1:0")

@@ -40,9 +40,7 @@ def _schema(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--play",
     type=click.Choice(("module", "mcu")),
-    default="module",
-    show_default=True,
-    help="With --port: the role that is played; the device has the other one.",
+    help="With --port: the role that is played (module, unless named); the device has the other one.",
 )
 @click.option("--baud", type=click.IntRange(50, 4_000_000), help="Speed of the line, in place of the file's.")
 @click.option("--seed", type=click.IntRange(0, 2**32), help="Seed, in place of the file's.")
@@ -71,7 +69,7 @@ def run(
     files: tuple[Path, ...],
     *,
     port: str | None,
-    play: str,
+    play: str | None,
     baud: int | None,
     seed: int | None,
     variables: tuple[str, ...],
@@ -84,7 +82,8 @@ def run(
 ) -> None:
     """Play scenarios: send, set, spoil the line, and check what comes.
 
-    Where everything is simulated, time is virtual: minutes pass in a moment. Exit status 1 when a step
+    Where everything is simulated, time is virtual: minutes pass in a moment. FILE - is standard input,
+    its product relative to the directory we are in. Exit status 1 when a step
     failed, 2 when a file is no scenario.
     """
     from gizserial.capture.formats import format_of
@@ -97,9 +96,11 @@ def run(
     from sim.words import assignments
 
     changes: dict[str, Any] = {}
+    if play is not None and port is None:
+        raise click.UsageError("--play says who plays to the device at --port; name the port")
     if port is not None:
         other = {"module": "mcu_port", "mcu": "module_port"}
-        changes |= {"mcu_port": None, "module_port": None, other[play]: port}
+        changes |= {"mcu_port": None, "module_port": None, other[play or "module"]: port}
     changes |= {"baud": baud} if baud is not None else {}
     changes |= {"seed": seed} if seed is not None else {}
     changes |= {"max_time": seconds(max_time)} if max_time is not None else {}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from gizserial.errors import GizserialError
-from gizserial.io.files import os_sentence
+from gizserial.io.files import os_sentence, standard_input
 
 MAX_SIZE: Final = 1024 * 1024
 MAX_NODES: Final = 50_000
@@ -113,7 +113,9 @@ def read_nodes(text: bytes, source: str) -> Node:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a scenario file (:raises ScenarioError: it cannot be read)."""
+    """The bytes of a scenario file; ``-`` is standard input (:raises GizserialError: it cannot be read)."""
+    if str(path) == "-":
+        return standard_input().read(MAX_SIZE + 1)
     try:
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)
