@@ -179,7 +179,7 @@ def test_memory_stays_flat(pattern: bytes) -> None:
     tracemalloc.start()
     try:
         total = 0
-        for _ in range(16):
+        for _ in range(8):
             total += sum(len(item.wire) for item in framer.feed(chunk))
         left = sum(len(item.wire) for item in framer.flush())
         assert left <= 2 * NOISE_PORTION
