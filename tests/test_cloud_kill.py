@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +18,6 @@ from typing import Any
 import httpx
 import pytest
 
-HERE = Path(__file__).parent
 PK = "0123456789abcdef0123456789abcdef"
 PASSCODE = "ABCDEFGHIJ"
 APP = {"X-Gizwits-Application-Id": "a1b2c3d4e5f60718293a4b5c6d7e8f90"}
@@ -24,18 +25,38 @@ KILLS = 10
 """In each of the five runs: 50 in all."""
 
 
-@contextlib.contextmanager
-def served(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A cloud in a process of its own, and its address."""
-    command = [sys.executable, str(HERE / "support_cloud_process.py"), str(data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
+class Clouds:
+    """Starts clouds, one after the other, each in a process of its own."""
+
+    def __init__(self, starter: subprocess.Popen[str]) -> None:
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        self._ask, self._told = starter.stdin, starter.stdout
+
+    @contextlib.contextmanager
+    def served(self, data: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+        """A cloud: its address, and what kills it. In the end it is killed at any rate."""
+        self._say(str(data))
+        started = json.loads(self._told.readline())
+        assert started is not None, "the cloud did not start"
+        kill = partial(os.kill, started["pid"], signal.SIGKILL)
         try:
-            line = child.stdout.readline()
-            assert line, child.stderr.read() if child.stderr else ""
-            yield f"http://{json.loads(line)['http']}", child
+            assert not any("damaged" in notice for notice in started["notices"]), started
+            yield f"http://{started['http']}", kill
         finally:
-            child.kill()
+            kill()
+            self._say("")
+
+    def _say(self, line: str) -> None:
+        self._ask.write(f"{line}\n")
+        self._ask.flush()
+
+
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[Clouds]:
+    command = [sys.executable, str(Path(__file__).parent / "support_cloud_process.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
+        yield Clouds(starter)
 
 
 class Acknowledged:
@@ -103,23 +124,20 @@ def ok(answer: httpx.Response, status: int = 200) -> Any:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_what_was_acknowledged_survives(seed: int, tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives(seed: int, tmp_path: Path, clouds: Clouds) -> None:
     random = Random(seed)
     known, number = Acknowledged(), seed * 1000
     for _ in range(KILLS):
-        with served(tmp_path) as (base, child), httpx.Client(base_url=base, headers=APP) as client:
+        with clouds.served(tmp_path) as (base, kill), httpx.Client(base_url=base, headers=APP) as client:
             known.check(client)
-            killer = threading.Timer(random.uniform(0.01, 0.25), child.kill)
+            killer = threading.Timer(random.uniform(0.01, 0.25), kill)
             killer.start()
             with contextlib.suppress(httpx.TransportError):
                 while True:
                     number += 1
                     known.write(client, number)
             killer.join()
-    with served(tmp_path) as (base, child), httpx.Client(base_url=base, headers=APP) as client:
+    with clouds.served(tmp_path) as (base, _), httpx.Client(base_url=base, headers=APP) as client:
         known.check(client)
         known.check_passwords(client)
         assert known.remarks
-        child.terminate()
-        _, errors = child.communicate(timeout=10)
-        assert "damaged" not in errors
