@@ -198,10 +198,33 @@ async def test_the_last_connect_wins(cloud: EmbeddedCloud, device: Device, event
     app = await app_for(cloud, device)
     second.send(Publish(topics.dev2app(device.did), REPORT))
     assert (await app.expect(Publish)).payload == REPORT
-    kinds = [type(event) for event in events if isinstance(event, Online | Offline)]
-    assert kinds == [Online, Offline, Online]
+    # websocket-api.md §9.1: on line again, and never off line between.
+    told = [event for event in events if isinstance(event, Online | Offline)]
+    assert [isinstance(event, Online) and event.again for event in told] == [False, True]
     await second.close()
     await app.close()
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["stays silent", "goes"])
+async def test_a_device_is_off_line_when_who_took_over_does_not_subscribe(
+    cloud: EmbeddedCloud,
+    device: Device,
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    stays: bool,
+) -> None:
+    monkeypatch.setattr("sim.cloud.mqtt_client.SUBSCRIBE_TIME", 0.1)
+    first = await online_device(cloud, device)
+    second = await RawClient.open(cloud)
+    assert await second.login(device_connect(device)) == 0
+    assert cloud.hub.is_online(device.did)
+    if not stays:
+        await second.close()
+    await until(lambda: any(isinstance(event, Offline) for event in events))
+    assert not cloud.hub.is_online(device.did)
+    await second.close()
+    await first.close()
+    assert sum(isinstance(event, Offline) for event in events) == 1
 
 
 async def test_many_at_once_under_one_name_leave_exactly_one(cloud: EmbeddedCloud, device: Device) -> None:

@@ -51,8 +51,10 @@ class Hub:
         self.store: Final = store
         self._observers: list[Callable[[Event], None]] = []
         self._devices: dict[str, ClientConnection] = {}
+        """The connection of each device that has one."""
         self._subscriptions: dict[ClientConnection, set[str]] = {}
         self._online: set[str] = set()
+        """Declared on line. While one connection replaces another this stays so."""
         self._complete: set[ClientConnection] = set()
         """Devices that have made all their subscriptions."""
         self._apps: dict[str, set[object]] = {}
@@ -180,9 +182,10 @@ class Hub:
     def _connection(self, did: str) -> ClientConnection:
         if self.store.device(did) is None:
             raise UnknownDevice(did)
-        if did not in self._online:
+        connection = self._devices.get(did)
+        if connection is None or did not in self._online:
             raise DeviceOffline(did)
-        return self._devices[did]
+        return connection
 
     # --- told by the front
 
@@ -194,8 +197,20 @@ class Hub:
             self.keep(lambda: self.store.touch(login.did, time.time(), address=connection.peer[0]))
         self._subscriptions[connection] = set()
 
-    def disconnected(self, connection: ClientConnection, reason: str) -> None:
-        """A client is gone."""
+    def overdue(self, connection: ClientConnection) -> None:
+        """A client had time enough to subscribe: a device that took over and did not is off line."""
+        login = connection.login
+        if login is None or connection in self._complete:
+            return
+        if self._devices.get(login.did) is connection:
+            self._went_offline(login.did, "another connection took over and did not subscribe")
+
+    def disconnected(self, connection: ClientConnection, reason: str, *, replaced: bool = False) -> None:
+        """A client is gone.
+
+        :param replaced: Another connection of the same client follows at once, so a device stays on line:
+            it is told to be on line again when that one has subscribed (websocket-api.md §9.1).
+        """
         login = connection.login
         self._subscriptions.pop(connection, None)
         self._complete.discard(connection)
@@ -205,11 +220,15 @@ class Hub:
             self._app_left(connection)
         elif self._devices.get(login.did) is connection:
             del self._devices[login.did]
-            if login.did in self._online:
-                self._online.discard(login.did)
-                self.keep(lambda: self.store.touch(login.did, time.time(), online=True))
-                self.keep(lambda: self.store.set_changed(login.did, time.time()))
-                self.tell(Offline(at=time.time(), did=login.did, reason=reason))
+            if not replaced:
+                self._went_offline(login.did, reason)
+
+    def _went_offline(self, did: str, reason: str) -> None:
+        if did in self._online:
+            self._online.discard(did)
+            self.keep(lambda: self.store.touch(did, time.time(), online=True))
+            self.keep(lambda: self.store.set_changed(did, time.time()))
+            self.tell(Offline(at=time.time(), did=did, reason=reason))
 
     def subscribed(self, connection: ClientConnection, filters: list[str]) -> None:
         """The broker granted these filters."""

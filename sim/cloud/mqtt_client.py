@@ -41,6 +41,8 @@ GRACE: Final = 1.5
 """A client may be silent for so many times its keep-alive (R1)."""
 FIRST_LIMIT: Final = 4096
 """Bytes that a client may send before its CONNECT is complete."""
+SUBSCRIBE_TIME: Final = 10.0
+"""Seconds that a device which replaced its own connection has to subscribe, before it counts as off line."""
 WRITE_LIMIT: Final = 256 * 1024
 """Bytes that wait for a client which does not read, before its connection is closed."""
 MAX_FILTERS: Final = 64
@@ -79,6 +81,7 @@ class ClientConnection:
         self._forged: set[int] = set()
         """Packet ids of QoS 2 messages that were dropped."""
         self._reason: str | None = None
+        self._replaced = False
         self._ended = asyncio.Event()
         self._keep_alive: float | None = None
 
@@ -108,6 +111,11 @@ class ClientConnection:
             transport.abort()  # it does not read, so nothing more will reach it
         else:
             transport.close()
+
+    def replace(self) -> None:
+        """End the connection, because another one of the same client follows."""
+        self._replaced = True
+        self.stop("another connection took over")
 
     async def ended(self) -> None:
         """Wait until nothing is left of it, in the broker neither."""
@@ -171,6 +179,7 @@ class ClientConnection:
             self._front.broker.external_connected(self._upstream, downstream, LISTENER)
         )
         self._front.hub.connected(self)
+        asyncio.get_running_loop().call_later(SUBSCRIBE_TIME, self._front.hub.overdue, self)
         self._handle(early)
         while self._reason is None:
             try:
@@ -357,7 +366,7 @@ class ClientConnection:
             self._front.leave(self)
             self._ended.set()
             if self.login is not None:
-                self._front.hub.disconnected(self, self._reason or "")
+                self._front.hub.disconnected(self, self._reason or "", replaced=self._replaced)
 
     async def _delivered(self, task: asyncio.Task[None]) -> None:
         """Let the broker distribute what a client said before it said goodbye.

@@ -100,7 +100,7 @@ class MqttFront:
     async def admit(self, connection: ClientConnection, key: str) -> None:
         """Make room for a client: who has its name is ended first, and waited for (R16)."""
         while (old := self._clients.get(key)) is not None:
-            old.stop("another connection took over")
+            old.replace()
             await old.ended()
         self._clients[key] = connection
 
