@@ -82,6 +82,18 @@ class FirmwareStep(_Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareProgress(_Event):
+    """A G3 module says how far it is with new firmware (022c)."""
+
+    did: str
+    progress: int
+    """Percent."""
+    versions: str
+    """``hardware,software``."""
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Unregistered(_Event):
     """A device was reset: whoever had bound it has it no more. Its did stays its own."""
 
@@ -270,6 +282,7 @@ Event: TypeAlias = (
     | Provisioned
     | VersionReported
     | FirmwareStep
+    | FirmwareProgress
     | Unregistered
     | Online
     | Offline

@@ -104,6 +104,7 @@ def device_router(api: DeviceApi) -> APIRouter:
         ("/ota/v4.1/update_and_check/{did}", ["POST"], calls.ota_check),
         ("/ota/v4.1/latest", ["GET"], calls.latest),
         ("/ota/v4.1/download/{id}", ["GET"], calls.download),
+        ("/ota/download/{id}", ["GET"], calls.download),
         ("/{product_key}/device", ["POST"], calls.register_secure),
         ("/{product_key}/device", ["GET"], calls.provision_secure),
         ("/{product_key}/device", ["DELETE"], calls.unregister_secure),

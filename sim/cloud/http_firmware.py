@@ -25,6 +25,8 @@ NO_FILE: Final = ErrorAnswer(ErrorCode.FIRMWARE_NOT_FOUND, "firmware not found!"
 CUT: Final = "http.response.cut"
 """A message of ours to the server: end the connection here, as a fault."""
 PATH: Final = "/dev/ota/v4.1/download"
+PATH_G0: Final = "/dev/ota/download"
+"""What G0 modules look for in an address (§9.1)."""
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _MD5_OF_NOTHING: Final = "d41d8cd98f00b204e9800998ecf8427e"
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gizserial.m2m import frames, topics
-from gizserial.m2m.frames import BusinessFrame
+from gizserial.m2m.frames import BadMessage, BusinessFrame, Control
 from gizserial.m2m.mqtt31 import Publish
 from gizserial.m2m.topics import TopicKind
 from gizserial.p0 import Action
@@ -62,6 +62,8 @@ class Hub:
         self._waiting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._reading: dict[str, list[asyncio.Future[bytes]]] = {}
         self._sn = 0
+        self.on_request: Callable[[str, Control], None] = lambda _did, _message: None
+        """Takes what modules ask the cloud by MQTT (§9.2), by did; 020f is answered here."""
         self._complained = 0.0
         """When a write into the store failed and that was told."""
 
@@ -127,14 +129,21 @@ class Hub:
                 del self._apps[did]
             self._tell_count(did)
 
-    def check_firmware(self, did: str, firmware_type: int) -> bool:
-        """0211: tell the device to check for firmware now (§9.1); False when it is off line."""
+    def say(self, did: str, message: Control, *, key: str) -> bool:
+        """Send a control message (§9.1); False when the device is off line or takes no more.
+
+        :param key: Replaces a message with the same key that still waits to be sent.
+        """
         connection = self._devices.get(did)
         if connection is None or did not in self._online:
             return False
-        message = frames.encode_control(frames.CheckFirmware(firmware_type, did))
-        refused = connection.send(Publish(topics.ser2cli_res(did), message), key=f"0211 {firmware_type}")
-        return refused is None
+        packet = Publish(topics.ser2cli_res(did), frames.encode_control(message))
+        return connection.send(packet, key=key) is None
+
+    def here(self, did: str) -> str:
+        """The address at which this device reached the cloud."""
+        connection = self._devices.get(did)
+        return "127.0.0.1" if connection is None else connection.here
 
     def disconnect(self, did: str, reason: str) -> bool:
         """End the MQTT session of a device; whether it had one."""
@@ -274,8 +283,11 @@ class Hub:
         if login is None or topic is None or login.party == "app":
             return
         if topic.kind is TopicKind.CLI2SER_REQ:
-            if isinstance(frames.decode_control(packet.payload), frames.AppCountRequest):
+            message = frames.decode_control(packet.payload)
+            if isinstance(message, frames.AppCountRequest):
                 self._tell_count(login.did)
+            elif not isinstance(message, BadMessage):
+                self.keep(partial(self.on_request, login.did, message))
         elif topic.kind is TopicKind.SYS_LOG:
             text = packet.payload[:MAX_LOG].decode("utf-8", "replace")
             self.tell(ModuleLog(at=time.time(), did=login.did, text=text))
@@ -354,10 +366,7 @@ class Hub:
 
     def _tell_count(self, did: str) -> None:
         """0210: how many apps are there; the newest number is enough (§9.3)."""
-        connection = self._devices.get(did)
-        if connection is not None and did in self._online:
-            message = frames.encode_control(frames.AppCount(len(self._apps.get(did, ()))))
-            connection.send(Publish(topics.ser2cli_res(did), message), key="0210")
+        self.say(did, frames.AppCount(len(self._apps.get(did, ()))), key="0210")
 
 
 def _is_complete(did: str, filters: set[str]) -> bool:

@@ -91,6 +91,12 @@ class ClientConnection:
         name = self._writer.get_extra_info("peername")
         return (str(name[0]), int(name[1])) if name else ("?", 0)
 
+    @property
+    def here(self) -> str:
+        """The address at which the client reached this server."""
+        name = self._writer.get_extra_info("sockname")
+        return str(name[0]) if name else "127.0.0.1"
+
     async def run(self) -> None:
         """Serve the client until it is gone, and the broker is done with it."""
         try:

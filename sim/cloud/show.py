@@ -17,6 +17,7 @@ from sim.cloud.events import (
     AppOnline,
     Dropped,
     Event,
+    FirmwareProgress,
     FirmwareStep,
     LoginRefused,
     ModuleLog,
@@ -80,6 +81,8 @@ class CloudShow:
         if isinstance(event, FirmwareStep):
             kind = "module" if event.firmware_type == 1 else "MCU"
             return f"{event.did} {kind} firmware {event.soft_version}: {_STEPS[event.state]}"
+        if isinstance(event, FirmwareProgress):
+            return f"{event.did} firmware {event.versions}: {event.progress} %, {event.text}"
         if isinstance(event, Online):
             return f"{event.did} on line"
         if isinstance(event, Offline):
