@@ -70,13 +70,14 @@ class Timing:
     on_line: float = 0.0
     """How long the piece is on the line, by its speed."""
     waits: list[tuple[float, float]] = dataclasses.field(default_factory=list)
-    """Of each piece: from its first byte to its ack, and how much of it it was on the line."""
+    """Of each piece: from its first byte, sent for the first time, to its ack, and how much of that it was on
+    the line. Waits before it was sent again count: nobody can tell which transmission an ack is for."""
     restart: float | None = None
     """From the last ack to the answer that names the version."""
 
     @property
     def acks(self) -> list[float]:
-        """Of each piece: from its last byte on the line to its ack."""
+        """Of each piece: from its last byte on the line, sent for the first time, to its ack."""
         # A virtual port without --pace has no speed, whatever the option says: acks come "too early" then.
         virtual = any(wait < on_line for wait, on_line in self.waits)
         return [wait if virtual else wait - on_line for wait, on_line in self.waits]
@@ -329,10 +330,13 @@ class Push:
         timing = self._timing
         if timing.first_sent is None:
             timing.first_sent = now
-        timing.resends += event.attempt > 1
-        timing.sent_at = now
-        timing.on_line = len(event.frame.encode()) * self.role.options.byte_time
         number = int.from_bytes(event.frame.payload[:2], "big")
+        if event.attempt == 1:
+            timing.sent_at = now
+            timing.on_line = len(event.frame.encode()) * self.role.options.byte_time
+        else:
+            timing.resends += 1
+            self._tell("again", {"number": number, "attempt": event.attempt})
         self._complete_sent = number == timing.count
         self._complete_again = self._complete_sent and event.attempt > 1
 

@@ -214,6 +214,16 @@ def test_an_update() -> None:
     assert [facts["number"] for kind, facts in board.told if kind == "progress"] == list(range(1, 25))
 
 
+def test_a_board_that_stores_too_slowly_is_seen_in_the_times() -> None:
+    """3.5 s where 3 s are waited (serial.md §1.8): every piece is sent again, its ack took 3.5 s and not 0.5 s."""
+    board = Board(ota_store_ms=3500)
+    report = board.push(expect="00000002")
+    assert (report.verdict, report.facts["resends"]) == ("updated", 24)
+    assert report.facts["ack_median_s"] == pytest.approx(3.5, abs=0.1)
+    again = [facts for kind, facts in board.told if kind == "again"]
+    assert again == [{"number": number, "attempt": 2} for number in range(1, 25)]
+
+
 def test_the_same_version_again_is_an_update_with_a_remark() -> None:
     board = Board()
     board.push()

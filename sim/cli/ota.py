@@ -187,10 +187,16 @@ class _Text:
         self._image = image
         self._bar: Any = None
         self._number = 0
+        self._again = 0
 
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         if kind == "progress":
             self._progress(facts["number"])
+            return
+        if kind == "again" and self._bar is not None:
+            self._again += 1
+            self._bar.label = f"  pieces ({self._again} sent again)"
+            self._bar.render_progress()
             return
         if kind == "start":
             pieces = "lines of HEX" if facts["hex"] else f"pieces of {facts['piece_size']} bytes"
@@ -202,6 +208,7 @@ class _Text:
             "ready": "port {port}: waiting for the MCU",
             "mcu": "the MCU: hardware {hard_ver}, software {soft_ver}",
             "offered": "announced {size} bytes, MD5 {md5}",
+            "again": "piece {number}: no ack, transmission {attempt} of 3",
             "sent": "all pieces are sent: waiting for the MCU to restart",
             "asking": "it did not restart the module (29): asking for its version",
             "line": "{text}",

@@ -24,9 +24,9 @@ MAX_IMAGES: Final = 200
 KINDS: Final = {1: "module", 2: "mcu"}
 
 State = Literal["waiting", "told", "offered", "downloaded", "done", "withdrawn"]
-"""``waiting`` for the device to come on line, ``told`` to check (0211), ``offered`` when it was sent the address,
-``downloaded``, and ``done`` when it has reported the version of the image. ``withdrawn``: its product has the
-image, this device is not to have it."""
+"""``waiting`` for the device to come on line, ``told`` to check (0211), ``offered`` when it was sent the
+address, ``downloaded``, and ``done`` when it has reported the version of the image. ``withdrawn``: its
+product has the image, this device is not to have it."""
 Fault = Literal["md5", "cut"]
 """What is wrong with a download on purpose: the MD5, or it ends in the middle."""
 
