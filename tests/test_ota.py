@@ -215,7 +215,7 @@ def test_an_update() -> None:
 
 
 def test_a_board_that_stores_too_slowly_is_seen_in_the_times() -> None:
-    """3.5 s where 3 s are waited (serial.md §1.8): every piece is sent again, its ack took 3.5 s and not 0.5 s."""
+    """3.5 s where 3 s are waited (serial.md §1.8): each piece is sent again, and was acked after 3.5 s."""
     board = Board(ota_store_ms=3500)
     report = board.push(expect="00000002")
     assert (report.verdict, report.facts["resends"]) == ("updated", 24)
