@@ -1,4 +1,4 @@
-"""The LAN side of a simulated module: UDP discovery and on-boarding, TCP sessions (lan.md §7)."""
+"""The LAN side of a simulated module: UDP discovery and on-boarding, TCP sessions, web form (lan.md §7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from gizserial.errors import EncodeError, TransportError
-from gizserial.lan.commands import ANNOUNCE_PORT, TCP_PORT, UDP_PORT
+from gizserial.lan.commands import ANNOUNCE_PORT, TCP_PORT, UDP_PORT, WEB_PORT
 from gizserial.lan.server import (
     Announcer,
     Broadcast,
@@ -21,15 +21,17 @@ from gizserial.lan.server import (
     LanOptions,
     LanServer,
     LanTrace,
+    RouterDataGiven,
     SendTo,
 )
+from sim.lan_web import WebPort
 
 WRITE_LIMIT: Final = 256 * 1024
 """Bytes that may wait for a client that does not read, before it is closed."""
 CLOSE_TIME: Final = 2.0
 """Seconds that a client has to read what was sent before its connection was closed."""
 
-_ADDRESS: Final = re.compile(r"([0-9.]+|localhost)(?::(\d{1,5})(?::(\d{1,5}))?)?")
+_ADDRESS: Final = re.compile(r"([0-9.]+|localhost)(?::(\d{1,5})(?::(\d{1,5})(?::(\d{1,5}))?)?)?")
 _LOOPBACK_BROADCAST: Final = "127.255.255.255"
 _BROADCAST: Final = "255.255.255.255"
 
@@ -41,11 +43,15 @@ class LanAddress:
     host: str = "127.0.0.1"
     tcp: int = TCP_PORT
     udp: int = UDP_PORT
+    web: int = WEB_PORT
     announce_port: int = ANNOUNCE_PORT
 
     @classmethod
     def parse(cls, text: str) -> LanAddress:
-        """``HOST[:TCP[:UDP]]`` (:raises EncodeError: something else)."""
+        """``HOST[:TCP[:UDP[:WEB]]]``; any free TCP port means any free WEB port.
+
+        :raises EncodeError: something else.
+        """
         found = _ADDRESS.fullmatch(text)
         try:
             host = str(ipaddress.IPv4Address(found[1].replace("localhost", "127.0.0.1"))) if found else ""
@@ -53,15 +59,14 @@ class LanAddress:
             found = None
         if found is None:
             raise EncodeError(
-                f"{text[:60]!r} is no LAN address; give HOST[:TCP[:UDP]], for example 127.0.0.2"
+                f"{text[:60]!r} is no LAN address; give HOST[:TCP[:UDP[:WEB]]], for example 127.0.0.2"
             )
-        tcp, udp = (
-            default if word is None else int(word)
-            for word, default in ((found[2], TCP_PORT), (found[3], UDP_PORT))
-        )
-        if max(tcp, udp) > 0xFFFF:
+        tcp = TCP_PORT if found[2] is None else int(found[2])
+        udp = UDP_PORT if found[3] is None else int(found[3])
+        web = (WEB_PORT if tcp else 0) if found[4] is None else int(found[4])
+        if max(tcp, udp, web) > 0xFFFF:
             raise EncodeError(f"{text!r}: a port is a number from 0 to 65535")
-        return cls(host, tcp, udp)
+        return cls(host, tcp, udp, web)
 
     @property
     def broadcast(self) -> str:
@@ -94,7 +99,13 @@ class LanSide:
         self.address = address
         self.server: Final = LanServer(facts, options)
         self.announcer: Final = Announcer(facts, options)
-        self._clock, self._on_effect = clock, on_effect
+        self._facts, self._clock, self._on_effect = facts, clock, on_effect
+        self.web: Final = WebPort(
+            address.host,
+            address.web,
+            on_router_data=lambda data: self._on_effect(RouterDataGiven(data)),
+            say=self._trace,
+        )
         self._sessions: dict[int, _Session] = {}
         self._listener: asyncio.Server | None = None
         self._udp: list[asyncio.DatagramTransport] = []
@@ -156,6 +167,7 @@ class LanSide:
         for transport in self._udp:
             transport.close()
         self._udp.clear()
+        await self.web.close()
         await asyncio.sleep(0)  # transports tell their sockets in the next round of the loop
 
     # --- what happens
@@ -214,6 +226,8 @@ class LanSide:
                     self._do(effect)
         finally:
             self._busy = False
+        facts = self._facts()
+        self.web.want(facts.soft_ap and facts.onboarding and self._listener is not None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -14,6 +14,9 @@ ANNOUNCE_PORT: Final = 2415
 TCP_PORT: Final = 12416
 """A module listens here for sessions."""
 
+WEB_PORT: Final = 80
+"""A module in SoftAP mode has a web form here."""
+
 
 class Carrier(enum.Enum):
     """What a command travels in."""

@@ -70,9 +70,10 @@ def _options() -> type[ModuleOptions]:
     "--lan",
     is_flag=False,
     flag_value="127.0.0.1",
-    metavar="[HOST[:TCP[:UDP]]]",
-    help="Serve apps of the LAN: alone at 127.0.0.1, TCP 12416 and UDP 12414. Several modules take an "
-    "address each (127.0.0.2, 127.0.0.3, ...) or free ports (127.0.0.1:0:0); 0.0.0.0 is every interface.",
+    metavar="[HOST[:TCP[:UDP[:WEB]]]]",
+    help="Serve apps of the LAN: alone at 127.0.0.1, TCP 12416 and UDP 12414; in SoftAP mode a web form at "
+    "port 80. Several modules take an address each (127.0.0.2, 127.0.0.3, ...) or free ports "
+    "(127.0.0.1:0:0); 0.0.0.0 is every interface.",
 )
 @click.option(
     "--lan-quirk",
