@@ -16,7 +16,7 @@ from typing import Any, Final
 from construct import Adapter, BitsInteger, BitStruct, BytesInteger, Construct, Container, Padding, Pass
 
 from gizserial.adapters import Number, fixed_bytes
-from gizserial.errors import BodyError, UnknownName, ValueOutOfRange
+from gizserial.errors import BodyError, EncodeError, UnknownName
 from gizserial.product import DataPoint, DataType, Layout, Product
 
 Raw = int | bytes
@@ -272,10 +272,10 @@ class DataPoints:
         return tuple(point for point in self.product.points if flags >> point.id & 1)
 
     def require_writable(self, names: Iterable[str]) -> None:
-        """:raises ValueOutOfRange: when one of the points cannot be controlled."""
+        """:raises EncodeError: when one of the points cannot be controlled."""
         for name in names:
             point = self.product.point(name)
             if not point.writable:
-                raise ValueOutOfRange(
-                    name, f"a {point.access.value} point", "in a control only writable points"
+                raise EncodeError(
+                    f"{name} is a {point.access.value} point; a control has only writable points"
                 )

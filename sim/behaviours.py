@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from random import Random
 from typing import Final, Protocol
 
-from gizserial.errors import EncodeError, ValueOutOfRange
+from gizserial.errors import EncodeError
 from gizserial.product import DataPoint, DataType, Product
 
 _MOVE: Final = re.compile(
@@ -113,7 +113,7 @@ def parse_move(word: str, product: Product, random: Random) -> Move:
         raise EncodeError(f"{word!r} does not move anything; write {HELP}")
     point = product.point(match["name"])
     if point.data_type is DataType.BINARY:
-        raise ValueOutOfRange(point.name, "a binary point", "numbers, bools and enums move")
+        raise EncodeError(f"{point.name} is a binary point; only numbers, bools and enums move")
     try:
         low, high = float(match["low"]), float(match["high"])
         period = float(match["seconds"] or PERIOD)

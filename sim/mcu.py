@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gizserial.commands import Role
+from gizserial.describe import value_text
 from gizserial.events import (
     ControlApplied,
     Event,
@@ -70,6 +71,7 @@ class McuSimulator:
         self.driver: Final = Driver(
             machine, transport, on_event=self._event, on_line=self._line, clock=clock or MonotonicClock()
         )
+        show.now = self.driver.now
         self._moves = moves
         options = self.role.options
         self.bootloader: Final = (
@@ -131,7 +133,7 @@ class McuSimulator:
         if self.bootloader is not None and self.bootloader.event(event, self.driver.now()):
             return
         if isinstance(event, ControlApplied):
-            names = [f"{name}={self.role.value(name)}" for name in event.raw]
+            names = [f"{name}={value_text(self.role.value(name))}" for name in event.raw]
             ignored = f"; ignored: {', '.join(event.ignored)}" if event.ignored else ""
             self._say(f"control applied: {' '.join(names) or 'nothing'}{ignored}")
         elif isinstance(event, Reported):
@@ -141,7 +143,8 @@ class McuSimulator:
         elif isinstance(event, RawDataReceived):
             self._say(f"raw data: {event.data.hex(' ')}")
         elif isinstance(event, ModuleAnswered):
-            self._say(f"{event.name}: {' '.join(f'{name}={value}' for name, value in event.fields.items())}")
+            fields = " ".join(f"{name}={value_text(value)}" for name, value in event.fields.items())
+            self._say(f"{event.name}: {fields or 'its body cannot be read'}")
         elif isinstance(event, McuRestarting):
             self._say(f"the MCU restarts, software {self.role.soft_ver}")
         elif isinstance(event, TransferEnded):

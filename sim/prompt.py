@@ -78,7 +78,7 @@ class Prompt:
         except LeaveError:
             return False
         if answer:
-            self._show.write(answer)
+            self._show.answer(answer)
         return True
 
     async def _terminal(self) -> None:

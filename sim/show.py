@@ -61,6 +61,15 @@ class Show:
         members = {"kind": "event", "t": round(now, 6), "text": text, **facts}
         self._put(json_line(members) if self._as_json else f"{now:10.3f}  {text}")
 
+    def answer(self, text: str) -> None:
+        """What a typed command has to say: an object for scripts, beside the only line of ``--quiet``."""
+        if self._quiet:
+            click.echo(text, err=True)
+        elif self._as_json:
+            self._write(json_line({"kind": "answer", "t": round(self.now(), 6), "text": text}))
+        else:
+            self._write(text)
+
     def cloud(self, text: str) -> None:
         """Something happened in the cloud."""
         if text:

@@ -176,6 +176,7 @@ for _param in mcu.params:
 
 
 def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
+    from gizserial.describe import value_text
     from sim.words import assignments, hex_bytes
 
     role, driver = simulator.role, simulator.driver
@@ -190,7 +191,8 @@ def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
             simulator.set_value(name, value)
 
     def values(_words: list[str]) -> str:
-        return "\n".join(f"  {point.name} = {role.value(point.name)}" for point in simulator.product.points)
+        names = [point.name for point in simulator.product.points]
+        return "\n".join(f"  {name}={value_text(role.value(name))}" for name in names)
 
     def provision(words: list[str]) -> None:
         modes = {"softap": 1, "airlink": 2}
