@@ -178,8 +178,9 @@ class ModuleNetwork:
             self._changed(now)
         if self._test_until is not None and now >= self._test_until:
             self._test_until = None
+            self._station = False  # it ends in null mode (§4.10)
             self._changed(now)
-            if self._mode is not None:  # it ends in null mode (§4.10)
+            if self._mode is not None:
                 self._mode = self._mode_ends = None
                 self._events.append(ProvisioningEnded())
 

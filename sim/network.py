@@ -20,7 +20,9 @@ class Network:
     ip: str = "192.168.1.20"
     """The address that the router gives."""
     join_s: float = 0.05
-    """From router data to the connection."""
+    """From the handshake to the connection, where router data are known."""
+    associate_s: float = 1.2
+    """From new router data to the connection: more than a status tick, so that the MCU sees 0002 (§4.5)."""
     phone_s: float | None = 3.0
     """An app gives router data so long after provisioning began; None: never."""
     known: bool = True
@@ -57,11 +59,11 @@ class Surroundings:
             if self._timer is None:
                 self.provisioning()
         elif self.network.known:
-            self.join()
+            self._later(self.network.join_s, self._joined)
 
     def join(self) -> None:
-        """Router data are there: connected after a moment."""
-        self._later(self.network.join_s, self._joined)
+        """Router data were given: connected after a moment."""
+        self._later(self.network.associate_s, self._joined)
 
     def provisioning(self) -> None:
         """The module waits for router data: a phone gives them after a while."""

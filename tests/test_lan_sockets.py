@@ -60,7 +60,7 @@ async def bench(*, known: bool = True, bind_time: int = 0) -> AsyncIterator[Benc
         mac=MAC,
         product=PRODUCT,
         options=ModuleOptions(status_tick_s=0.05),
-        network=Network(known=known, join_s=0.01),
+        network=Network(known=known, join_s=0.01, associate_s=0.01),
         lan=LanAddress("127.0.0.1", 0, 0, announce_port=9),
     )
     opened = asyncio.Event()

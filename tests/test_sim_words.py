@@ -23,6 +23,7 @@ from sim.cli.mcu import _commands as mcu_commands
 from sim.mcu import McuSimulator
 from sim.module import ModuleSimulator, module_show
 from sim.module_commands import commands as module_commands
+from sim.network import Network
 from sim.prompt import LeaveError, Prompt
 from sim.quirks import names, with_quirks
 from sim.show import Show
@@ -257,6 +258,29 @@ def test_status_in_words() -> None:
     assert prompt.execute("status") == "  status 0020 cloud\n  phase  off"
 
 
+def test_values_are_shown_as_they_are_typed() -> None:
+    _, prompt = mcu()
+    prompt.execute("set LED_OnOff=true LED_Color=粉色")
+    shown = (prompt.execute("values") or "").split()
+    assert shown[:3] == ["LED_OnOff=true", "LED_Color=粉色", "LED_R=0"]
+    assert prompt.execute(f"set {shown[0]} {shown[1]}") is None
+
+
+def test_an_answer_is_an_object_where_stdout_is_json_lines_and_no_part_of_a_quiet_stdout(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # cli.md §2: one object per line and nothing else; §5: with --quiet nothing but the ready line.
+    for as_json, quiet, wanted in (
+        (True, False, ['{"kind":"answer","t":0.0,"text":"two\\nlines"}']),
+        (False, False, ["two\nlines"]),
+        (True, True, []),
+    ):
+        lines: list[str] = []
+        Show(Role.MCU, PRODUCT, as_json=as_json, quiet=quiet, write=lines.append).answer("two\nlines")
+        assert lines == wanted
+    assert capsys.readouterr().err == "two\nlines\n"
+
+
 # --- the two simulators on a line in memory
 
 
@@ -270,7 +294,7 @@ class Pair:
         show.write = lambda line: self.said.append(json.loads(line))
         quick = ModuleOptions(boot_time=boot_time, reset_delay=0.01, restart_delay=0.01, status_tick_s=0.02)
         self.module = ModuleSimulator(near, show, mac="5AFE00000001", product=PRODUCT, options=quick)
-        self.module.around.network.join_s = 0.01
+        self.module.around.network.join_s = self.module.around.network.associate_s = 0.01
         self.mcu = McuSimulator(far, Show(Role.MCU, PRODUCT, write=lambda _line: None), PRODUCT)
         self.type = Prompt(module_commands(self.module), show).execute
         self.type_at_mcu = Prompt(mcu_commands(self.mcu), self.mcu.show).execute
@@ -292,6 +316,9 @@ class Pair:
 
     def texts(self) -> list[str]:
         return [str(line["text"]) for line in self.said if line["kind"] == "event"]
+
+    def words(self) -> list[str]:
+        return [str(line["payload"]) for line in self.said if line.get("name") == "status"]
 
 
 def did(action: object) -> bool:
@@ -348,6 +375,23 @@ def test_provisioning_goes_on_after_a_reboot() -> None:
             lambda: role.provisioning is None and role.status.router,
         )
     )
+
+
+def test_the_mcu_sees_the_station_before_the_router() -> None:
+    # serial.md §4.5: when AP data arrive 0002, 0012, 0032.
+    assert Network().associate_s > ModuleOptions().status_tick_s
+    pair = Pair()
+    pair.module.around.network.associate_s, pair.module.around.network.phone_s = 0.2, 0.1
+    role = pair.module.role
+    asyncio.run(
+        pair.play(
+            lambda: role.status.router,
+            lambda: did(pair.type_at_mcu("provision softap")),
+            lambda: role.provisioning,
+            lambda: "000d" in pair.words() and pair.words()[-1] == "071a",
+        )
+    )
+    assert pair.words()[-3:] == ["000d", "000a", "071a"]
 
 
 def test_a_reset_begins_anew_with_provisioning() -> None:
