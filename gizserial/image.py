@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
 from typing import Final
 
 from gizserial.errors import GizserialError
@@ -64,10 +63,6 @@ class Image:
     def piece(self, number: int, piece_size: int) -> bytes:
         """One piece, counted from 1. The last one is shorter."""
         return self.data[(number - 1) * piece_size : number * piece_size]
-
-    def pieces(self, piece_size: int) -> Iterator[bytes]:
-        """All pieces of a BIN file."""
-        return (self.piece(number, piece_size) for number in range(1, self.count(piece_size) + 1))
 
     def lines(self) -> list[bytes]:
         """All pieces of a HEX file: its lines, with their ends.

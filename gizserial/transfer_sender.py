@@ -63,11 +63,6 @@ class FileSender:
         self._number = 0
         """The piece that is under way; 0 before the first."""
 
-    @property
-    def sending(self) -> bool:
-        """Pieces are under way."""
-        return self._number > 0 and not self.over
-
     def start(self, now: float) -> None:
         """Announce the file (19)."""
         body = schemas.FILE_ANNOUNCE.build({"size": self.image.size, "md5": self.image.md5})

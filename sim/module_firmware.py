@@ -182,7 +182,7 @@ class FirmwareSide:
                 delay = RESTART_AFTER_FILE if complete else RESTART
                 self._update_module(self._held, session, now, delay=delay)
         elif isinstance(event, LateStopReceived):
-            self._say("the MCU refused the firmware when it was complete (27)")
+            self._say("the MCU sent 27 with no file under way: it refuses the one that it got")
         elif isinstance(event, FileAnnounced):
             declined = f", which is not taken: {event.declined}" if event.declined else ""
             self._say(f"the MCU announces a file of {event.size} bytes{declined}")
