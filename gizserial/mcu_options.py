@@ -36,8 +36,11 @@ class McuOptions:
     info_variant: InfoVariant = "C"
     """Which parts the answer to 01 has: A 66 bytes, B attributes, C and the secret, D and the data."""
     hard_ver: str = "00000001"
+    """Hardware version in answers to 01."""
     soft_ver: str = "00000001"
+    """Software version in answers to 01."""
     p0_ver: str = "00000002"
+    """P0 protocol version in answers to 01 (R7)."""
     bind_time: int = 0
     """Seconds after start during which new users may bind; 0: always."""
     product_secret: str = ""

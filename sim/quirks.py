@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import re
 import types
 import typing
@@ -54,13 +57,49 @@ _TEXTS: Final = MappingProxyType(
 """What fits into its field of a frame."""
 
 
-def names(options: type[Any]) -> list[str]:
-    """What may be set, with its default."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quirk:
+    """What may be set."""
+
+    name: str
+    default: Any
+    meaning: str
+    """The documentation of the option, in one line."""
+
+    @property
+    def word(self) -> str:
+        """``NAME=VALUE`` with the default."""
+        value = self.default
+        text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
+        return f"{self.name}={text}"
+
+
+def quirks_of(options: type[Any]) -> list[Quirk]:
+    """Everything that ``--quirk`` may set in these options."""
+    meanings = _meanings(options)
     return [
-        f"{field.name}={_default(field)}"
+        Quirk(field.name, field.default, meanings.get(field.name, ""))
         for field in dataclasses.fields(options)
         if _settable(options, field)
     ]
+
+
+def _meanings(options: type[Any]) -> dict[str, str]:
+    """Field → the text below it. Python does not keep these texts, so the source is read."""
+    try:
+        tree = ast.parse(inspect.getsource(options))
+    except OSError:  # an installation without sources
+        return {}
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    return {
+        field.target.id: " ".join(text.value.value.replace("``", "").split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def with_quirks(options: OptionsT, words: Iterable[str]) -> OptionsT:
@@ -129,7 +168,3 @@ def _number(name: str, kind: type[int | float], text: str) -> int | float:
     if not least <= value <= most:
         raise EncodeError(f"the quirk {name} is a number from {least} to {most}, not {text[:40]}")
     return value
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    return "" if field.default is dataclasses.MISSING else str(field.default)

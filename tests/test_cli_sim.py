@@ -108,11 +108,20 @@ async def test_a_port_that_is_taken() -> None:
 
 
 async def test_quirks_are_listed_without_a_port() -> None:
-    for name, some in (("module", "heartbeat_s=None"), ("mcu", "info_variant=C")):
+    for name, some in (("module", "heartbeat_s=none"), ("mcu", "info_variant=C")):
         async with gizsim(name, "--list-quirks") as process:
             out, _err = await process.communicate()
         assert process.returncode == 0
         assert some in out.decode().split()
+
+
+async def test_lists_are_json_lines_too() -> None:
+    for option, name in (("--list-quirks", "ack_wait"), ("--list-faults", "delay")):
+        async with gizsim("mcu", option, "--json") as process:
+            out, _err = await process.communicate()
+        objects = [json.loads(text) for text in out.decode().splitlines()]
+        assert objects[0]["name"] == name
+        assert all(listed["meaning"] for listed in objects)
 
 
 @POSIX

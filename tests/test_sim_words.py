@@ -25,7 +25,7 @@ from sim.module import ModuleSimulator, module_show
 from sim.module_commands import commands as module_commands
 from sim.network import Network
 from sim.prompt import LeaveError, Prompt
-from sim.quirks import names, with_quirks
+from sim.quirks import quirks_of, with_quirks
 from sim.show import Show
 from sim.words import assignments, hex_bytes
 
@@ -35,7 +35,9 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 @pytest.mark.parametrize("options", [McuOptions(), ModuleOptions()])
 def test_every_default_that_is_listed_may_be_typed(options: McuOptions | ModuleOptions) -> None:
-    assert with_quirks(options, names(type(options))) == options
+    listed = quirks_of(type(options))
+    assert with_quirks(options, [quirk.word for quirk in listed]) == options
+    assert all(quirk.meaning for quirk in listed)
 
 
 def test_quirks_take_their_types() -> None:

@@ -12,7 +12,7 @@ import click
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
 from sim.cli.cloning import capture_option, cloned_mcu
-from sim.cli.options import fault_options, live_options, quirk_options, with_faults
+from sim.cli.options import fault_options, list_line, live_options, quirk_options, with_faults
 
 if TYPE_CHECKING:
     from gizserial.mcu_options import McuOptions
@@ -33,14 +33,11 @@ def _options() -> type[McuOptions]:
 
 def _listed(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        import json
-
         from sim.mcu_defects import DEFECTS
 
         for defect in DEFECTS.values():
             fields = {name: getattr(defect, name) for name in ("name", "title", "rule", "section")}
-            text = json.dumps(fields) if ctx.params.get("as_json") else f"{defect.name:<34} {defect.title}"
-            click.echo(text)
+            list_line(ctx, fields, f"{defect.name:<34} {defect.title}")
         ctx.exit()
 
 
@@ -168,11 +165,6 @@ def mcu(
         return 0
 
     ctx.exit(lifetime.run(main()))
-
-
-for _param in mcu.params:
-    if _param.name == "as_json":
-        _param.is_eager = True  # known before --list-defects, wherever it stands
 
 
 def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:

@@ -22,9 +22,12 @@ def quirk_options(options: Callable[[], type[Any]]) -> Callable[[_Command], _Com
 
     def show(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
         if wanted and not ctx.resilient_parsing:
-            from sim.quirks import names
+            import dataclasses
 
-            click.echo("\n".join(names(options())))
+            from sim.quirks import quirks_of
+
+            for quirk in quirks_of(options()):
+                list_line(ctx, dataclasses.asdict(quirk), f"{quirk.word:<29} {quirk.meaning}".rstrip())
             ctx.exit()
 
     def decorate(command: _Command) -> _Command:
@@ -38,10 +41,9 @@ def quirk_options(options: Callable[[], type[Any]]) -> Callable[[_Command], _Com
         return click.option(
             "--list-quirks",
             is_flag=True,
-            is_eager=True,
             expose_value=False,
             callback=show,
-            help="List the quirks with their defaults.",
+            help="List the quirks with their defaults; with --json one object per line.",
         )(command)
 
     return decorate
@@ -54,11 +56,13 @@ def fault_options(command: _Command) -> _Command:
         if wanted and not ctx.resilient_parsing:
             from sim.faults import KINDS
 
-            for kind in KINDS.values():
-                click.echo(f"{kind.usage:<38} {kind.help}")
-            click.echo(
-                "Behind it, as needed: @module>mcu or @mcu>module, and @5s or @5s..7s (since the start)."
-            )
+            for name, kind in KINDS.items():
+                fields = {"name": name, "usage": kind.usage, "meaning": kind.help}
+                list_line(ctx, fields, f"{kind.usage:<38} {kind.help}")
+            if not ctx.params.get("as_json"):
+                click.echo(
+                    "Behind it, as needed: @module>mcu or @mcu>module, and @5s or @5s..7s (since the start)."
+                )
             ctx.exit()
 
     command = click.option(
@@ -72,11 +76,17 @@ def fault_options(command: _Command) -> _Command:
     return click.option(
         "--list-faults",
         is_flag=True,
-        is_eager=True,
         expose_value=False,
         callback=show,
-        help="List the faults and how they are written.",
+        help="List the faults and how they are written; with --json one object per line.",
     )(command)
+
+
+def list_line(ctx: click.Context, fields: dict[str, Any], text: str) -> None:
+    """A line of a list. ``--json`` is eager where there is one, so it is known by now."""
+    from gizserial.describe import json_line
+
+    click.echo(json_line(fields) if ctx.params.get("as_json") else text)
 
 
 def fault_seed(given: int | None) -> int:
@@ -108,6 +118,6 @@ def with_faults(
 def live_options(command: _Command) -> _Command:
     """``--json`` and ``--quiet``, given as ``as_json`` and ``quiet``."""
     command = click.option("--quiet", is_flag=True, help="Print the ready line only.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout.")(
-        command
-    )
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, help="One JSON object per line on stdout."
+    )(command)
