@@ -13,7 +13,19 @@ import pytest
 from click.testing import CliRunner
 from support_recordings import PET, PRODUCT, a_day, record
 
-from gizserial.capture.curves import GAP, MOST, MOST_DOTS, NothingToPlotError, collect, parts, ticks
+from gizserial.capture.curves import (
+    COLUMNS,
+    GAP,
+    MOST,
+    MOST_DOTS,
+    Curve,
+    NothingToPlotError,
+    Plot,
+    collect,
+    damage,
+    parts,
+    ticks,
+)
 from gizserial.capture.curves_svg import page, svg
 from gizserial.capture.record import Record
 from gizserial.cli import cli
@@ -114,6 +126,33 @@ def test_a_dense_curve_has_no_dots_and_repeats_nothing() -> None:
     assert "dots:" not in many
     (path,) = re.findall(r' d="([^"]+)"', many)
     assert path.count("V") == 3
+
+
+def test_a_huge_capture_becomes_a_small_picture_of_the_same_look() -> None:
+    samples = [(t / 10, float(t * 7 % 201)) for t in range(50_000)]
+    bad = [t / 10 for t in range(50_000)]
+    plot = Plot([Curve("x", samples=samples)], bad, [], 0.0, 5000.0, True, [])
+    (part,) = parts(plot.curves[0], plot)
+    assert len(part) <= 4 * (COLUMNS + 1) + 1
+    assert part[0] == samples[0]
+    assert part[-1] == (5000.0, samples[-1][1])
+    assert part == sorted(part, key=lambda sample: sample[0])
+    first = [number for t, number in part if t < 5000.0 / COLUMNS]
+    every = [number for t, number in samples if t < 5000.0 / COLUMNS]
+    assert (min(first), max(first)) == (min(every), max(every))
+    assert len(damage(plot)) <= COLUMNS
+    assert len(page(plot, "")) < 600_000
+
+
+def test_a_dense_curve_forgets_reports_between_two_others_of_the_same_value() -> None:
+    curve = Curve("x")
+    for t, number in enumerate([0.0] * MOST_DOTS + [1.0] * 100 + [2.0] * 100):
+        curve.add(float(t), number)
+    assert curve.samples[MOST_DOTS:] == [(200.0, 1.0), (299.0, 1.0), (300.0, 2.0), (399.0, 2.0)]
+    after = 400.0 + GAP
+    for t in (after, after + 1, after + 2):
+        curve.add(t, 2.0)
+    assert curve.samples[-3:] == [(399.0, 2.0), (after, 2.0), (after + 2, 2.0)]
 
 
 def test_a_year_of_silences_is_drawn_in_parts() -> None:

@@ -94,7 +94,7 @@ def test_the_suffix_and_the_place_must_be_good(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="a capture has one of"):
         CaptureRecorder(tmp_path / "run.xyz")
     with (
-        pytest.raises(CaptureError, match="no such file or directory"),
+        pytest.raises(CaptureError, match="its directory does not exist; make it first"),
         CaptureRecorder(tmp_path / "no" / "run.jsonl"),
     ):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -23,6 +24,8 @@ MOST: Final = 12
 """Curves drawn when no names are given."""
 MOST_DOTS: Final = 200
 """A curve with more samples has no dots: they would run into a band that hides it."""
+COLUMNS: Final = 2000
+"""Differences in time that a picture can show."""
 STATUS: Final = "status."
 """Before the name of a bit of the module's status word (cli.md §6)."""
 STATUS_BITS: Final = (
@@ -44,6 +47,18 @@ class Curve:
     samples: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     asked: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     """What controls asked for."""
+
+    def add(self, t: float, number: float) -> None:
+        """The device said it.
+
+        Where there are no dots, a report between two others of the same value is forgotten, unless they are
+        so far apart that a gap may be between them.
+        """
+        said = self.samples
+        if len(said) > MOST_DOTS and said[-1][1] == said[-2][1] == number and t - said[-2][0] <= GAP:
+            said[-1] = t, number
+        else:
+            said.append((t, number))
 
     def text(self, number: float) -> str:
         """The value as people read it."""
@@ -87,7 +102,29 @@ def parts(curve: Curve, plot: Plot) -> Iterator[list[tuple[float, float]]]:
         first = bisect.bisect_left(curve.samples, start, key=_time)
         after = bisect.bisect_right(curve.samples, end, key=_time)
         if inside := curve.samples[first:after]:
-            yield [*inside, (end, inside[-1][1])]
+            yield [*thinned(inside, plot), (end, inside[-1][1])]
+
+
+def thinned(samples: list[tuple[float, float]], plot: Plot) -> list[tuple[float, float]]:
+    """Of many samples those that a picture needs: the first, lowest, highest and last of each column."""
+    if len(samples) <= 4 * COLUMNS:
+        return samples
+    kept: list[tuple[float, float]] = []
+    for _, group in itertools.groupby(samples, lambda sample: _column(sample[0], plot)):
+        column = list(group)
+        numbers = [number for _, number in column]
+        places = {0, numbers.index(min(numbers)), numbers.index(max(numbers)), len(column) - 1}
+        kept += [column[place] for place in sorted(places)]
+    return kept
+
+
+def damage(plot: Plot) -> list[float]:
+    """When something bad came, once for each column of a picture."""
+    return list({_column(t, plot): t for t in plot.bad}.values())
+
+
+def _column(t: float, plot: Plot) -> int:
+    return int((t - plot.start) / ((plot.end - plot.start) or 1.0) * COLUMNS)
 
 
 def _time(sample: tuple[float, float]) -> float:
@@ -173,13 +210,17 @@ def _take(message: Message, t: float, wanted: dict[str, Curve]) -> None:
                 continue
             raw = message.raw[name]
             number = raw if curve.labels is not None else json_value(value)
-            if isinstance(number, int | float):
-                (curve.asked if control else curve.samples).append((t, float(number)))
+            if not isinstance(number, int | float):
+                continue
+            if control:
+                curve.asked.append((t, float(number)))
+            else:
+                curve.add(t, float(number))
     elif message.name == "status" and message.fields:
         for name, value in message.fields.items():
             curve = wanted.get(STATUS + name)
             if curve is not None:
-                curve.samples.append((t, float(value)))
+                curve.add(t, float(value))
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from gizserial.capture.curves import MOST_DOTS, Curve, Plot, parts, ticks
+from gizserial.capture.curves import MOST_DOTS, Curve, Plot, damage, parts, thinned, ticks
 
 _WIDTH: Final = 1000
 _LEFT: Final = 150
@@ -61,7 +61,10 @@ def page(plot: Plot, title: str) -> str:
         "end": plot.end,
         "unit": "t" if plot.timed else "frame",
         "curves": [
-            {"name": curve.name, "samples": [[t, curve.text(number)] for t, number in curve.samples]}
+            {
+                "name": curve.name,
+                "samples": [[t, curve.text(number)] for t, number in thinned(curve.samples, plot)],
+            }
             for curve in plot.curves
         ],
     }
@@ -97,8 +100,8 @@ def _svg(plot: Plot, title: str) -> Iterator[str]:
     unit = "seconds" if plot.timed else "frames"
     yield f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 36}" text-anchor="end">{unit}</text>'
     if plot.bad:
-        for x in sorted({round(_x(plot, t)) for t in plot.bad}):
-            yield f'<line class="bad" x1="{x}" x2="{x}" y1="28" y2="38"/>'
+        for x in (_x(plot, t) for t in damage(plot)):
+            yield f'<line class="bad" x1="{x:.1f}" x2="{x:.1f}" y1="28" y2="38"/>'
         yield f'<text x="{_LEFT - 8}" y="37" text-anchor="end">bad frames, noise</text>'
     yield (
         f'<line id="pointer" y1="{_TOP}" y2="{bottom}" stroke="#888" stroke-dasharray="3 3" '
@@ -157,7 +160,7 @@ def _panel(plot: Plot, curve: Curve, number: int, along: list[float]) -> Iterato
             f'<circle cx="{_x(plot, t):.1f}" cy="{y(value):.1f}" r="2.2" fill="{color}">'
             f"<title>{tip}</title></circle>"
         )
-    for t, value in curve.asked:
+    for t, value in thinned(curve.asked, plot):
         tip = html.escape(f"{t:.3f}: control asks for {curve.text(value)}")
         yield (
             f'<circle class="asked" cx="{_x(plot, t):.1f}" cy="{y(value):.1f}" r="4">'

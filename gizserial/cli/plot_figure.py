@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from gizserial.capture.curves import MOST_DOTS, parts
+from gizserial.capture.curves import MOST_DOTS, damage, parts, thinned
 from gizserial.capture.curves_svg import levels
 
 if TYPE_CHECKING:
@@ -50,15 +50,15 @@ def png(plot: Plot, title: str) -> tuple[bytes, list[str]]:
                 times, values = zip(*part, strict=True)
                 axis.plot(times, values, drawstyle="steps-post", color=color, linewidth=1.4)
             dots = curve.samples if len(curve.samples) <= MOST_DOTS else []
-            for points, style in ((dots, f"{color}."), (curve.asked, "ko")):
+            for points, style in ((dots, f"{color}."), (thinned(curve.asked, plot), "ko")):
                 if points:
                     times, values = zip(*points, strict=True)
                     hollow = {"markerfacecolor": "none", "markersize": 7} if style == "ko" else {}
                     axis.plot(times, values, style, **hollow)
             for start, end in plot.gaps:
                 axis.axvspan(start, end, color="0.92")
-            for t in plot.bad:
-                axis.plot([t], [1.0], "r|", transform=axis.get_xaxis_transform(), clip_on=False)
+            bad = damage(plot)
+            axis.plot(bad, [1.0] * len(bad), "r|", transform=axis.get_xaxis_transform(), clip_on=False)
             if curve.labels is not None:
                 marks = levels(curve)
                 axis.set_yticks(marks, [shown(curve, value) for value in marks])

@@ -155,7 +155,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[ByteWriter]:
         temporary = target if direct else target.with_name(f".{secrets.token_hex(8)}.tmp")
         file = temporary.open("wb" if direct else "xb")
     except (OSError, ValueError, RuntimeError) as error:
-        sentence = "it is a link to itself" if isinstance(error, RuntimeError) else _output_sentence(error)
+        sentence = "it is a link to itself" if isinstance(error, RuntimeError) else output_sentence(error)
         raise CaptureError(name, sentence) from error
     finished = False
     try:
@@ -183,7 +183,8 @@ def _target_of(name: str) -> Path:
     return target
 
 
-def _output_sentence(error: OSError | ValueError) -> str:
+def output_sentence(error: OSError | ValueError) -> str:
+    """Why a file cannot be written."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "its directory does not exist; make it first"
     return os_sentence(error)
@@ -202,7 +203,7 @@ def _finish(file: IO[bytes], temporary: Path, target: Path | None, name: str) ->
         temporary.replace(target)
         _sync_directory(target.parent)
     except OSError as error:
-        raise CaptureError(name, _output_sentence(error)) from error
+        raise CaptureError(name, output_sentence(error)) from error
 
 
 def _sync_directory(directory: Path) -> None:

@@ -20,7 +20,7 @@ from gizserial.capture.record import ByteWriter, Losses, Meta, Other, Record, Wr
 from gizserial.commands import Direction, Role
 from gizserial.describe import json_line
 from gizserial.errors import CaptureError
-from gizserial.io.files import os_sentence
+from gizserial.io.files import os_sentence, output_sentence
 
 if TYPE_CHECKING:
     from gizserial.io.driver import OnBytes
@@ -61,7 +61,7 @@ class CaptureRecorder:
         try:
             self._file = Path(self.path).open("wb", buffering=0)
         except (OSError, ValueError) as error:
-            raise CaptureError(self.path, os_sentence(error)) from error
+            raise CaptureError(self.path, output_sentence(error)) from error
         self.opened = True
         self._writer = self.form.writer(_Pending(self._pending), self.path, self._meta)
         self._put()
