@@ -139,7 +139,8 @@ class Codec:
             attrs: dict[str, Any] = {}
             for name, raw in p0.raw.items():
                 attrs[name], warnings = self._readers[name].read(raw)
-                message.warnings += warnings
+                if warnings:
+                    message.warnings += warnings
             message.attrs = attrs
 
     @staticmethod

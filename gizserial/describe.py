@@ -73,7 +73,10 @@ def json_value(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, Mapping):
-        return {name: json_value(member) for name, member in value.items()}
+        return {
+            name: member if type(member) in _AS_THEY_ARE else json_value(member)
+            for name, member in value.items()
+        }
     if isinstance(value, list | tuple):
         return [json_value(member) for member in value]
     return value
