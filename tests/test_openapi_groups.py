@@ -125,3 +125,16 @@ async def test_control_of_a_group(cloud: EmbeddedCloud, user: Person) -> None:
         mixed = (await user.ok("POST", "/app/group", {"group_name": "any"}, status=201))["id"]
         await user.refused(9015, "POST", f"/app/group/{mixed}/control", {"raw": [1]}, status=400)
         assert await device.silent()
+
+
+async def test_a_group_is_planned_for_before_it_has_devices(user: Person) -> None:
+    """§10, §13, §14: what can be set is said by the product; the devices may come later."""
+    number = (await user.ok("POST", "/app/group", NAMED, status=201))["id"]
+    path = f"/app/group/{number}/control"
+    assert await user.ok("POST", path, {"attrs": {"power": True}}) == []
+    await user.refused(9025, "POST", path, {"attrs": {"temp": 1}}, status=400)
+    plan = {"time": "07:30", "repeat": "mon", "group_id": number}
+    await user.ok("POST", "/app/common_scheduler", {**plan, "attrs": {"power": True}}, status=201)
+    await user.refused(9025, "POST", "/app/common_scheduler", {**plan, "attrs": {"temp": 1}}, status=400)
+    task = {"task_type": "group", "group_id": number, "attrs": {"power": True}}
+    await user.ok("POST", "/app/scene", {"scene_name": "evening", "tasks": [task]}, status=201)

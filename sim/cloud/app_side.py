@@ -156,18 +156,18 @@ class AppSide:
 
     def attrs_packet(
         self,
-        device: Device,
+        product_key: str,
         attrs: Mapping[str, Any],
         *,
         sn: int | None = None,
         base64_text: bool = False,
         pad: bool = True,
     ) -> bytes:
-        """The packet that sets data points: 0090, or 0093 with ``sn``.
+        """The packet that sets data points of a product: 0090, or 0093 with ``sn``.
 
         :raises AttrInvalid: a point that cannot be set so, or a product whose points are not known.
         """
-        product = self.product(device.product_key)
+        product = self.product(product_key)
         if product is None:
             raise AttrInvalid(next(iter(attrs), ""), "the data points of its product are not known here")
         raw = control_raw(product, attrs, base64_text=base64_text, pad=pad)
@@ -178,8 +178,8 @@ class AppSide:
         product = self.product(device.product_key)
         return packet(b"\x02" if product is None else read_p0(self.codec(product), names or ()), sn)
 
-    def command_packet(self, device: Device, body: Mapping[str, Any]) -> bytes:
-        """The packet of a control body: ``attrs`` (or ``attr``), else ``raw``, with ``binary_coding`` (§9).
+    def command_packet(self, product_key: str, body: Mapping[str, Any]) -> bytes:
+        """The packet of a control body for a product: ``attrs`` (or ``attr``), else ``raw`` (§9).
 
         :raises ApiError: 9015 neither is there, 9025 a value that cannot be sent.
         """
@@ -189,7 +189,7 @@ class AppSide:
             if not isinstance(attrs, Mapping) or not attrs:
                 raise ApiError(Code.FORM_INVALID, "attrs is an object with at least one data point")
             try:
-                return self.attrs_packet(device, attrs, base64_text=base64_text)
+                return self.attrs_packet(product_key, attrs, base64_text=base64_text)
             except AttrInvalid as error:
                 raise ApiError(Code.ATTR_INVALID, str(error)) from error
         if body.get("raw") is None:

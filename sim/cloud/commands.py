@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sim.cloud.api_errors import ApiError, Code
-from sim.cloud.device import Device
 from sim.cloud.events import Origin
 from sim.cloud.values import RawInvalid, raw_bytes
 
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def checked_command(
-    side: AppSide, device: Device, body: Mapping[str, Any], *, base64_text: bool = False
+    side: AppSide, product_key: str, body: Mapping[str, Any], *, base64_text: bool = False
 ) -> dict[str, Any]:
-    """What is kept of a command: ``attrs``, and ``raw`` in hex.
+    """What is kept of a command for a product: ``attrs``, and ``raw`` in hex.
 
     :param base64_text: Texts of bytes are base64 unless ``binary_coding`` says hex (§14); otherwise the
         reverse (§13).
@@ -25,7 +24,7 @@ def checked_command(
     """
     kept = named_command(body, base64_text=base64_text)
     if kept["attrs"]:
-        side.command_packet(device, kept)
+        side.command_packet(product_key, kept)
     return kept
 
 
@@ -60,7 +59,7 @@ def send_command(side: AppSide, uid: str, appid: str, did: str, command: Mapping
         attrs = command.get("attrs")
         coding = command.get("binary_coding")
         body = {"attrs": attrs, "binary_coding": coding} if attrs else {"raw": command.get("raw")}
-        side.send(device, side.command_packet(device, body), Origin("scheduler", uid, appid))
+        side.send(device, side.command_packet(device.product_key, body), Origin("scheduler", uid, appid))
     except ApiError:
         return False
     return True

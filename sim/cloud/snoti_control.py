@@ -62,7 +62,7 @@ def _packet(side: AppSide, device: Device, command: Any, data: Mapping[str, Any]
         if not isinstance(attrs, Mapping) or not attrs:
             raise _FailedError("attr invalid: attrs")
         try:
-            return side.attrs_packet(device, attrs, base64_text=base64_text, pad=False)
+            return side.attrs_packet(device.product_key, attrs, base64_text=base64_text, pad=False)
         except BinaryLength as error:
             raise _FailedError("data length does not match") from error
         except AttrInvalid as error:

@@ -304,7 +304,7 @@ class WebSocketSession:
             if not isinstance(attrs, dict) or not attrs:
                 raise _Refused(Fault.ATTRS, "attrs")
             try:
-                packet = self._side.attrs_packet(device, attrs, sn=sn)
+                packet = self._side.attrs_packet(device.product_key, attrs, sn=sn)
             except AttrInvalid as error:
                 raise _Refused(Fault.ATTRS, error.name) from None
         self._send(device, packet, identity)

@@ -239,6 +239,6 @@ def deprecated(_call: Call) -> Any:
 def control(call: Call) -> Any:
     """Set data points, or send raw data. The new state comes by the device's own report."""
     found = call.side.commandable(call.user, call.path("did"))
-    packet = call.side.command_packet(found, call.body(Control).command(call.json))
+    packet = call.side.command_packet(found.product_key, call.body(Control).command(call.json))
     call.side.send(found, packet, Origin("open_api", call.user.uid, call.app.appid))
     return {}

@@ -296,9 +296,7 @@ def _found(side: AppSide, device: Device, product: CloudProduct) -> dict[str, An
         "is_online": side.hub.is_online(device.did),
         "is_faulty": on["fault"],
         "is_alert": on["alert"],
-        "country": "",
-        "region": "",
-        "city": "",
+        **side.config.place,
         "longitude": None,
         "latitude": None,
         "online_latest": moment(device.last_online),
@@ -315,7 +313,7 @@ def control(call: Call, product: CloudProduct) -> Any:
     device = _of_product(call, product)
     call.side.ready(device)
     try:
-        packet = call.side.command_packet(device, call.body(Control).command(call.json))
+        packet = call.side.command_packet(device.product_key, call.body(Control).command(call.json))
     except ApiError as error:
         if error.code == Code.ATTR_INVALID and (error.detail or "").startswith("raw: "):
             raise EnterpriseError(5408, error.detail) from error

@@ -112,5 +112,5 @@ def _checked(call: Call) -> Rule:
     for step in (step for steps in form.output for step in steps):
         if isinstance(step, DevCtrl):
             device, _ = call.side.bound(call.user, step.did)
-            checked_command(call.side, device, step.model_dump())
+            checked_command(call.side, device.product_key, step.model_dump())
     return Rule.model_validate(form.model_dump())

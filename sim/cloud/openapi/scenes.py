@@ -122,7 +122,10 @@ def _checked(call: Call, steps: list[Step]) -> list[dict[str, Any]]:
             members |= {"group_id": group.id, **group_command(call.side, group, body, base64_text=True)}
         else:
             device, _ = call.side.bound(call.user, step.did)
-            members |= {"did": device.did, **checked_command(call.side, device, body, base64_text=True)}
+            members |= {
+                "did": device.did,
+                **checked_command(call.side, device.product_key, body, base64_text=True),
+            }
         kept.append(members)
     return kept
 

@@ -188,7 +188,7 @@ def create(call: Call) -> Any:
     content, first = _plan(call, body)
     named_command(body)
     device = _device(call)
-    content |= checked_command(call.side, device, body) | {"remark": body.get("remark") or ""}
+    content |= checked_command(call.side, device.product_key, body) | {"remark": body.get("remark") or ""}
     _room(call)
     number = call.side.schedules.add(
         "device", call.user.uid, call.app.appid, content, next=first, did=device.did
@@ -213,7 +213,7 @@ def _change(call: Call, number: str, form: Task) -> Any:
         raise ApiError(Code.SCHEDULER_NOT_FOUND)
     body = _merged(task, form)
     content, first = _plan(call, body)
-    content |= checked_command(call.side, device, body) | {"remark": body.get("remark") or ""}
+    content |= checked_command(call.side, device.product_key, body) | {"remark": body.get("remark") or ""}
     call.side.schedules.replace(dataclasses.replace(task, content=content, next=first))
     call.side.scheduling.changed()
     return {"id": task.id}
@@ -254,7 +254,7 @@ def create_old(call: Call) -> Any:
     listed = []
     for each in form.task:
         device, _ = call.side.bound(call.user, each.did)
-        listed.append(each.model_dump() | checked_command(call.side, device, each.model_dump()))
+        listed.append(each.model_dump() | checked_command(call.side, device.product_key, each.model_dump()))
     _room(call)
     content |= {"task": listed, "retry_count": form.retry_count, "retry_task": form.retry_task}
     number = call.side.schedules.add("old", call.user.uid, call.app.appid, content, next=first)
@@ -332,7 +332,7 @@ def _common(call: Call, body: Mapping[str, Any]) -> tuple[dict[str, Any], float 
         named_command(body)
     if body.get("did"):
         device, _ = call.side.bound(call.user, body["did"])
-        return content | checked_command(call.side, device, body), first, {"did": device.did}
+        return content | checked_command(call.side, device.product_key, body), first, {"did": device.did}
     if body.get("group_id"):
         group = call.side.groups.get(call.user.uid, body["group_id"])
         return content | group_command(call.side, group, body), first, {"group_id": group.id}
@@ -345,11 +345,7 @@ def _common(call: Call, body: Mapping[str, Any]) -> tuple[dict[str, Any], float 
 def group_command(
     side: AppSide, group: Group, body: Mapping[str, Any], *, base64_text: bool = False
 ) -> dict[str, Any]:
-    """A command for every device of a group of one product, checked against one of them."""
+    """A command for every device of a group of one product."""
     if not group.product_key:
         raise ApiError(Code.FORM_INVALID, "only a group of one product can be controlled")
-    devices = (side.store.device(did) for did in side.groups.dids(group.id))
-    known = next((device for device in devices if device is not None), None)
-    if known is None:
-        raise ApiError(Code.FORM_INVALID, "the group has no devices")
-    return checked_command(side, known, body, base64_text=base64_text)
+    return checked_command(side, group.product_key, body, base64_text=base64_text)
