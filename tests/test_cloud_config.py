@@ -223,3 +223,10 @@ def test_a_name_that_is_none_is_told_in_plain_words(tmp_path: Path) -> None:
     assert str(error.value).endswith(
         "line 1, column 3: a name is needed here; known are: products, apps, users, firmware, settings"
     )
+
+
+async def test_devices_are_where_the_settings_say(tmp_path: Path) -> None:
+    """snoti.md R7."""
+    settings = read(tmp_path, "settings: {country: Norway, city: Tromsø}")
+    cloud = started(settings)
+    assert cloud.config.place == {"country": "Norway", "region": "", "city": "Tromsø"}

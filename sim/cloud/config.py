@@ -173,8 +173,17 @@ class CloudConfig:
     """``c2s_raw`` takes whole packets only (websocket-api.md §8.1)."""
     ws_bool_as_int: bool = False
     """``s2c_noti`` has 1 and 0 instead of true and false (websocket-api.md R1)."""
+    country: str = ""
+    region: str = ""
+    city: str = ""
+    """Where devices are said to be: nothing here looks up addresses (snoti.md R7)."""
     admin: bool = True
     """Serve the admin API."""
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where devices are said to be, as interfaces show it."""
+        return {"country": self.country, "region": self.region, "city": self.city}
 
     def __post_init__(self) -> None:
         others = (self.https, self.ws, self.wss, self.mqtts, self.snoti)

@@ -36,7 +36,7 @@ _BIND: Final = ("product_key", "mac", "remark", "dev_alias")
 _FIRMWARE: Final = ("file", "product_key", "type", "soft_version", "push", "small")
 _SETTINGS: Final = (
     "token_days", "history_days", "accept_any_appid", "fixed_code", "strong_passwords", "strict_products",
-    "strict_raw", "ws_bool_as_int", "names",
+    "strict_raw", "ws_bool_as_int", "names", "country", "region", "city",
 )  # fmt: skip
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _NULL: Final = "tag:yaml.org,2002:null"
@@ -246,6 +246,9 @@ class _File:
                 options[member] = self._days(members[name], name)
         if "fixed_code" in members:
             options["fixed_code"] = self._word(members["fixed_code"], "fixed_code", 32)
+        for name in ("country", "region", "city"):
+            if name in members:
+                options[name] = self._word(members[name], name)
         if "names" in members:
             options["names"] = self._listed(members, "names", lambda item: self._word(item, "a name"))
         return options

@@ -123,7 +123,7 @@ class SnotiEvents:
 
     def _pushes(self, device: Device, event: Event) -> Iterable[tuple[str, Mapping[str, Any]]]:
         if isinstance(event, Online):
-            yield "device_online", {"ip": event.address, "country": "", "region": "", "city": ""}
+            yield "device_online", {"ip": event.address, **self._side.config.place}
         elif isinstance(event, Offline):
             yield "device_offline", {}
         elif isinstance(event, DataReported):
