@@ -111,7 +111,9 @@ async def visitor(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client with the app's id."""
     headers = {"X-Gizwits-Application-Id": APPID, **(headers or {})}
-    async with httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}", headers=headers) as client:
+    async with httpx.AsyncClient(
+        timeout=30, base_url=f"http://{cloud.addresses['http']}", headers=headers
+    ) as client:
         yield client
 
 

@@ -30,7 +30,7 @@ from sim.cloud.pacing import Pace
 
 PK = "0123456789abcdef" * 2
 PASSCODE = "ABCDEFGHIJ"
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds after which a test that waits for a packet has failed."""
 NO_PAUSE = Pace(gap=0.0, hold=0.0)
 

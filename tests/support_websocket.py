@@ -18,7 +18,7 @@ from sim.cloud.accounts import User
 from sim.cloud.app import EmbeddedCloud
 
 LAMP: Final = Path(__file__).parent.parent / "fixtures/products/websocket-lamp.json"
-PATIENCE: Final = 5.0
+PATIENCE: Final = 20.0
 """Seconds after which a test that waits for a message has failed."""
 
 

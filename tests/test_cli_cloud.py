@@ -65,7 +65,7 @@ class Running:
     async def register(self) -> str:
         """Register a device over HTTP; gives its did."""
         form = {"passcode": PASSCODE, "mac": "00163E002CAC", "product_key": PK}
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
             answer = await client.post(f"http://{self.ready['http']}/dev/devices", data=form)
         assert answer.status_code == 201
         return answer.text.strip().removeprefix("did=")
@@ -277,7 +277,7 @@ async def test_every_service_has_its_address_in_the_ready_line_and_the_ca_is_the
     async with started(*anywhere, "--ca", str(ca), "--data", str(tmp_path / "data")) as cloud:
         context = ssl.create_default_context(cafile=str(ca))
         assert {"http", "https", "ws", "wss", "mqtt", "mqtts"} <= set(cloud.ready)
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=30, verify=context, trust_env=False) as client:
             answer = await client.get(f"https://{cloud.ready['https']}/status")
         assert answer.status_code == 200
         _, _, err = await cloud.end(signal.SIGTERM)
@@ -330,12 +330,12 @@ async def test_without_a_configuration_an_app_is_made_up_and_kept(tmp_path: Path
         assert (what, kind) == ("generated", "app")
         assert secret.startswith("appsecret=")
         headers = {"X-Gizwits-Application-Id": appid.removeprefix("appid=")}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+        async with httpx.AsyncClient(timeout=30, trust_env=False, headers=headers) as client:
             answer = await client.post(f"http://{cloud.ready['http']}/app/users", json={"phone_id": "phone"})
         assert answer.status_code == 201
         await cloud.end(signal.SIGTERM)
     async with started("--data", str(tmp_path)) as cloud:
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+        async with httpx.AsyncClient(timeout=30, trust_env=False, headers=headers) as client:
             again = await client.post(f"http://{cloud.ready['http']}/app/users", json={"phone_id": "phone"})
         assert again.json()["uid"] == answer.json()["uid"]
         await cloud.register()
@@ -349,7 +349,7 @@ async def test_what_the_configuration_leaves_out_is_told_in_json(tmp_path: Path)
         app, user = json.loads(await cloud.line()), json.loads(await cloud.line())
         assert (app["kind"], app["what"], app["appid"]) == ("generated", "app", "mine")
         assert len(app["appsecret"]) == 32
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
             answer = await client.post(
                 f"http://{cloud.ready['http']}/app/login",
                 json={"username": user["username"], "password": user["password"]},
@@ -378,6 +378,6 @@ def test_the_example_is_printed_as_it_is() -> None:
 async def test_the_admin_api_can_be_switched_off(options: tuple[str, ...], status: int) -> None:
     async with (
         started("--quiet", *options) as running,
-        httpx.AsyncClient(base_url=f"http://{running.ready['http']}") as client,
+        httpx.AsyncClient(timeout=30, base_url=f"http://{running.ready['http']}") as client,
     ):
         assert (await client.get("/admin/status")).status_code == status

@@ -21,7 +21,7 @@ FREE = "127.0.0.1:0"
 async def provisioned(cloud: EmbeddedCloud, host: str = "127.0.0.1") -> tuple[str, str]:
     """Host and port that a device is told when it asks through this address."""
     port = cloud.addresses["http"].rpartition(":")[2]
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         form = {"passcode": PASSCODE, "mac": "00163E002CAC", "product_key": PK}
         answer = await client.post(f"http://{host}:{port}/dev/devices", data=form)
         did = answer.text.strip().removeprefix("did=")

@@ -59,7 +59,7 @@ def started(settings: Settings, data: Path | None = None, **options: Any) -> Emb
 
 async def registered(cloud: EmbeddedCloud, mac: str) -> str:
     """Register over HTTP, as a module does; gives the did."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         answer = await client.post(
             f"http://{cloud.addresses['http']}/dev/devices",
             data={"passcode": PASSCODE, "mac": mac, "product_key": PK},

@@ -43,7 +43,7 @@ async def cloud() -> AsyncIterator[EmbeddedCloud]:
 
 @pytest.fixture
 async def admin(cloud: EmbeddedCloud) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}/admin") as client:
+    async with httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}/admin") as client:
         yield client
 
 
@@ -437,7 +437,7 @@ async def test_firmware_of_the_configuration(tmp_path: Path) -> None:
 async def test_pushes_outlive_the_cloud(tmp_path: Path) -> None:
     async with (
         app_cloud(data=tmp_path) as cloud,
-        httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}/admin") as admin,
+        httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}/admin") as admin,
     ):
         device = register(cloud)
         image = await upload(admin, cloud)

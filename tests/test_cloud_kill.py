@@ -128,7 +128,10 @@ def test_what_was_acknowledged_survives(seed: int, tmp_path: Path, clouds: Cloud
     random = Random(seed)
     known, number = Acknowledged(), seed * 1000
     for _ in range(KILLS):
-        with clouds.served(tmp_path) as (base, kill), httpx.Client(base_url=base, headers=APP) as client:
+        with (
+            clouds.served(tmp_path) as (base, kill),
+            httpx.Client(timeout=30, base_url=base, headers=APP) as client,
+        ):
             known.check(client)
             killer = threading.Timer(random.uniform(0.01, 0.25), kill)
             killer.start()
@@ -137,7 +140,7 @@ def test_what_was_acknowledged_survives(seed: int, tmp_path: Path, clouds: Cloud
                     number += 1
                     known.write(client, number)
             killer.join()
-    with clouds.served(tmp_path) as (base, _), httpx.Client(base_url=base, headers=APP) as client:
+    with clouds.served(tmp_path) as (base, _), httpx.Client(timeout=30, base_url=base, headers=APP) as client:
         known.check(client)
         known.check_passwords(client)
         assert known.remarks

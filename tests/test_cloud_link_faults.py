@@ -91,7 +91,7 @@ class Device:
         self._changed.set()
 
     async def until(self, kind: type[Effect], times: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while sum(isinstance(effect, kind) for effect in self.seen) < times:
                 self._changed.clear()
                 await self._changed.wait()

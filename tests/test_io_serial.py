@@ -143,7 +143,7 @@ async def test_closing_while_it_is_away(tmp_path: Path, threads: bool) -> None:
     await port.open(recorder)
     board.unplug()
     await recorder.down()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         await port.close()
     await eventually(lambda: pumping() == [])
 
@@ -183,7 +183,7 @@ async def test_closing_does_not_wait_for_a_device_that_does_not_read(board: Boar
     port = SerialPort(board.name, threads=threads)
     await port.open(Recorder())
     port.write(bytes(60_000))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await port.close()
     await eventually(lambda: pumping() == [])
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pty")
 PRODUCT_FILE = Path(__file__).parents[1] / "fixtures" / "products" / "pet-house.json"
 PRODUCT = load_product(PRODUCT_FILE)
 MAC = "5AFE00000001"
-PATIENCE = 10
+PATIENCE = 20.0
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ from gizserial.lan import web
 from gizserial.lan.messages import RouterData
 from sim.lan_web import WebPort
 
-PATIENCE = 10
+PATIENCE = 20.0
 
 
 def get(target: str) -> bytes:

@@ -205,3 +205,104 @@ def test_a_wrong_md5_is_told_and_handed_to_nobody() -> None:
     bench.settle()
     assert bench.all(FirmwareFetched) == []
     assert "was announced" in bench.all(FirmwareFailed)[0].reason
+
+
+# --- by MQTT (device-cloud.md §9)
+
+
+def by_mqtt(asking: Literal["g3", "g0"], present: str = "00000001") -> Bench:
+    """A module that asks by MQTT and has reported; a download is not answered."""
+    cloud = Cloud()
+    cloud.answers[Purpose.DOWNLOAD] = None
+    session = CloudSession(
+        new_identity(),
+        Server("api.local"),
+        entropy=entropy,
+        module=Versions("ESP32C3", "04X3009R"),
+        mcu=Versions("00000001", present),
+        asking=asking,
+    )
+    bench = Bench(session, cloud)
+    bench.boot()
+    return bench
+
+
+def said(bench: Bench) -> list[bytes]:
+    """Messages to the cloud."""
+    packets = [
+        packet
+        for sent in bench.all(SendMqtt)
+        for packet in PacketReader(FROM_CLIENT).feed(sent.data)
+        if isinstance(packet, Publish)
+    ]
+    assert all(packet.topic == "cli2ser_req" for packet in packets)
+    return [packet.payload for packet in packets]
+
+
+def test_a_g3_module_reports_offers_are_fetched_and_progress_is_told(vectors: Callable[[str], Any]) -> None:
+    """Vectors 20 to 22 of device-cloud.md §14."""
+    hexes = {row["id"]: bytes.fromhex(row["hex"]) for row in vectors("device_cloud.json")["controls"]}
+    bench = by_mqtt("g3", present="00000002")
+    assert said(bench) == [hexes["20"]]
+    assert not [request for request in bench.all(HttpRequest) if request.purpose is Purpose.OTA_CHECK]
+    bench.deliver(ser2cli_res(DID), hexes["21"])
+    (request,) = downloads(bench)
+    assert (request.server.host, request.target, request.firmware_type) == ("ota.local", "/f.bin", 1)
+    bench.session.http_answer(200, IMAGE, bench.now, request, {"content-length": str(len(IMAGE))})
+    bench.settle()
+    (failed,) = bench.all(FirmwareFailed)  # the vector's MD5 is that of nothing
+    assert "d41d8cd98f00b204e9800998ecf8427e was announced" in failed.reason
+    start = hexes["22"].replace(b"\x32", b"\x00", 1)
+    assert said(bench)[1] == start
+    assert said(bench)[2].endswith(b"ESP32C3,04X30100\x00\x06failed")
+
+
+@pytest.mark.parametrize(
+    ("offer", "fetched"),
+    [
+        (frames.FirmwareOffer(mcu="00000001,00000003", md5=MD5, url=OFFER.url), True),
+        (frames.FirmwareOffer(mcu="00000001,00000002", md5=MD5, url=OFFER.url), False),
+        (frames.FirmwareOffer(mcu="00000001,00000003"), False),
+        (frames.FirmwareOffer(sub_did="s", mcu="00000001,00000003", md5=MD5, url=OFFER.url), False),
+        (frames.G0FirmwareUrl(2, 1, OFFER.url), False),
+        (frames.CheckFirmware(2), False),
+    ],
+)
+def test_which_messages_a_g3_module_follows(offer: frames.Control, fetched: bool) -> None:
+    bench = by_mqtt("g3", present="00000002")
+    bench.deliver(ser2cli_res(DID), frames.encode_control(offer))
+    assert [bool(downloads(bench)), bool(bench.all(FirmwareOffer))] == [
+        fetched,
+        isinstance(offer, frames.FirmwareOffer) and offer.url is not None and offer.sub_did is None,
+    ]
+    for request in downloads(bench):  # the MD5 of the offer is enough
+        bench.session.http_answer(200, IMAGE, bench.now, request, {"content-length": str(len(IMAGE))})
+        bench.settle()
+        assert [effect.firmware.soft_version for effect in bench.all(FirmwareFetched)] == ["00000003"]
+
+
+def test_a_g0_module_reports_its_firmware_id_and_fetches_from_the_address() -> None:
+    bench = by_mqtt("g0")
+    body = b"\x00\x20" + PK.encode() + b"04X3009R" + bytes.fromhex("00000003") + b"\x00\x0800000002"
+    assert said(bench) == [bytes.fromhex("000000030205") + body]
+    for ignored in (frames.G0FirmwareId(bytes(8)), frames.FirmwareOffer(mcu="1,3", url=OFFER.url)):
+        bench.deliver(ser2cli_res(DID), frames.encode_control(ignored))
+    assert not downloads(bench)
+    bench.deliver(ser2cli_res(DID), frames.encode_control(frames.G0FirmwareUrl(2, 7, OFFER.url)))
+    assert [request.firmware_type for request in downloads(bench)] == [2]
+
+
+def test_a_module_of_g1_ignores_what_others_are_offered() -> None:
+    """§9.1: 020e is ignored by [V4]."""
+    bench = online(download="never")
+    for message in (frames.G0FirmwareUrl(2, 7, OFFER.url), frames.FirmwareOffer(mcu="1,3", url=OFFER.url)):
+        bench.deliver(ser2cli_res(DID), frames.encode_control(message))
+    assert not downloads(bench)
+    assert said(bench) == []
+
+
+def test_what_is_reported_again_after_each_connection() -> None:
+    bench = by_mqtt("g3")
+    bench.drop()
+    bench.run(100.0)
+    assert len(said(bench)) == 2

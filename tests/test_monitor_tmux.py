@@ -19,7 +19,7 @@ from gizserial.io.files import open_capture
 
 ROOT = Path(__file__).resolve().parent.parent
 PET = ROOT / "fixtures/products/pet-house.json"
-DEADLINE = 12.0
+DEADLINE = 30.0
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),

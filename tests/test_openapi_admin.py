@@ -39,7 +39,7 @@ async def cloud() -> AsyncIterator[EmbeddedCloud]:
 
 @pytest.fixture
 async def admin(cloud: EmbeddedCloud) -> AsyncIterator[Admin]:
-    async with httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}") as client:
+    async with httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}") as client:
         yield Admin(client)
 
 
@@ -75,7 +75,7 @@ async def test_what_was_added_survives_a_restart(tmp_path: Path) -> None:
     for turn in range(2):
         async with app_cloud(data=tmp_path) as cloud:
             base = f"http://{cloud.addresses['http']}"
-            async with httpx.AsyncClient(base_url=base) as client:
+            async with httpx.AsyncClient(timeout=30, base_url=base) as client:
                 admin = Admin(client)
                 if turn == 0:
                     await admin(
@@ -173,7 +173,7 @@ async def test_web_pages_are_refused(admin: Admin, cloud: EmbeddedCloud, headers
 
 async def test_other_machines_are_refused(cloud: EmbeddedCloud) -> None:
     transport = httpx.ASGITransport(cloud.application(), client=("192.0.2.1", 1))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+    async with httpx.AsyncClient(timeout=30, transport=transport, base_url="http://127.0.0.1") as client:
         assert (await client.get("/admin/devices")).status_code == 403
 
 

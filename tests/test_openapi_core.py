@@ -180,7 +180,7 @@ async def test_vector_11_preflight(cloud: EmbeddedCloud) -> None:
 
 
 async def test_vector_12_the_appid_comes_first(cloud: EmbeddedCloud, user: Person) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}") as client:
+    async with httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}") as client:
         answer = await client.get("/app/bindings", headers={"X-Gizwits-User-token": "bad"})
         assert (answer.status_code, answer.json()["error_code"]) == (400, 9003)
     assert await user.ok("GET", "/app/bindings", []) == {"devices": []}
@@ -563,7 +563,7 @@ async def test_random_codes(cloud: EmbeddedCloud, user: Person) -> None:
 async def test_a_reset_voids_the_bindings(cloud: EmbeddedCloud, user: Person) -> None:
     found = register(cloud)
     bind(cloud, user.uid, found)
-    async with httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}") as module:
+    async with httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}") as module:
         form = f"did={found.did}&passcode={PASSCODE}"
         answer = await module.request("DELETE", "/dev/devices", content=form)
         assert answer.status_code == 200

@@ -237,7 +237,7 @@ async def test_a_fault_is_9008_and_tells_nothing(
 async def test_a_request_as_to_a_proxy(cloud: EmbeddedCloud) -> None:
     """RFC 9112 §3.2.2: a server takes the whole URL too; an app's proxy setting leads here."""
     address = cloud.addresses["http"]
-    async with httpx.AsyncClient(proxy=f"http://{address}") as client:
+    async with httpx.AsyncClient(timeout=30, proxy=f"http://{address}") as client:
         answer = await client.get("http://api.gizwits.com/status")
         assert answer.json() == {"status": {"version": "2.15.1"}}
         answer = await client.get("http://euapi.gizwits.com/app/bindings/?limit=1")

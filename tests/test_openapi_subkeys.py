@@ -23,7 +23,7 @@ async def cloud() -> AsyncIterator[EmbeddedCloud]:
 
 @pytest.fixture
 async def http(cloud: EmbeddedCloud) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}") as client:
+    async with httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}") as client:
         yield client
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import h11
 import httpx
@@ -28,7 +28,8 @@ from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
 from gizserial.product import Access
 from sim.cloud.app import EmbeddedCloud
-from sim.cloud.events import Report
+from sim.cloud.events import Event as CloudEvent
+from sim.cloud.events import FirmwareProgress, Report
 from sim.cloud_link import ask
 from sim.local_cloud import server_of
 from sim.mcu import McuSimulator, mcu_show
@@ -86,7 +87,9 @@ class Bench:
         return tuple(versions.soft if versions is not None else "" for versions in both)  # type: ignore[return-value]
 
     async def on_line(self) -> None:
-        await until(lambda: self.cloud.hub.is_online(self.did) and all(self.versions()), FAR)
+        """The module is there and has reported what its generation reports."""
+        reported = any if self.module.role.options.ota_asks_by == "g0" else all
+        await until(lambda: self.cloud.hub.is_online(self.did) and reported(self.versions()), FAR)
 
     async def upload(self, data: bytes = IMAGE, **query: Any) -> Any:
         query = {"product_key": product_of(self.cloud).product_key, "soft_version": "00000002", **query}
@@ -94,10 +97,10 @@ class Bench:
         assert image.status_code == 201, image.text
         return image.json()
 
-    async def push(self, data: bytes = IMAGE, **query: Any) -> None:
+    async def push(self, data: bytes = IMAGE, *, state: str = "told", **query: Any) -> None:
         image = await self.upload(data, **query)
         answer = await self.admin.post(f"/firmware/{image['id']}/push", json={"dids": [self.did]})
-        assert [row["state"] for row in answer.json()] == ["told"]
+        assert [row["state"] for row in answer.json()] == [state]
 
     async def state(self) -> Any:
         (row,) = (await self.admin.get("/firmware_pushes")).json()
@@ -112,7 +115,7 @@ class Bench:
 async def bench(*, mcu: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Bench]:
     async with (
         app_cloud(LAMP) as cloud,
-        httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}/admin") as admin,
+        httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}/admin") as admin,
     ):
         made = Bench(
             cloud,
@@ -146,6 +149,32 @@ async def test_firmware_reaches_the_mcu_and_its_version_the_cloud() -> None:
             1,
             1,
         )
+
+
+@pytest.mark.parametrize("asks_by", ["g3", "g0"])
+async def test_firmware_reaches_the_mcu_of_modules_that_ask_by_mqtt(asks_by: Literal["g3", "g0"]) -> None:
+    """021d or 020e in place of 0211 and the check over HTTP (device-cloud.md §9)."""
+    told = list[CloudEvent]()
+    async with bench(ota_asks_by=asks_by) as running:
+        running.cloud.subscribe(told.append)
+        await running.push(state="offered")
+        await running.said("software 00000002")
+        assert running.mcu.bootloader is not None
+        assert running.mcu.bootloader.flash.firmware == IMAGE
+        if asks_by == "g3":
+            await until(lambda: running.versions()[1] == "00000002", FAR)
+        assert (await running.state())["state"] == ("done" if asks_by == "g3" else "downloaded")
+        progress = [(each.progress, each.versions) for each in told if isinstance(each, FirmwareProgress)]
+        named = "00000001,00000002"
+        assert progress == ([(0, named), (100, named)] if asks_by == "g3" else [])
+
+
+@pytest.mark.parametrize("asks_by", ["g3", "g0"])
+async def test_firmware_of_the_module_itself_by_mqtt(asks_by: Literal["g3", "g0"]) -> None:
+    async with bench(ota_asks_by=asks_by) as running:
+        await running.push(state="offered", soft_version="04020099", type=1)
+        await until(lambda: running.versions()[0] == "04020099", FAR)
+        assert (await running.state())["state"] == "done"
 
 
 async def test_hex_firmware_is_told_as_hex() -> None:

@@ -69,7 +69,7 @@ def request(where: Server) -> HttpRequest:
 
 
 async def asked(peer: Peer) -> Answer:
-    async with server(peer) as where, asyncio.timeout(10):
+    async with server(peer) as where, asyncio.timeout(20):
         return await ask(request(where))
 
 
@@ -315,6 +315,6 @@ async def test_closing_the_link_closes_its_connections() -> None:
     async with server(peer) as mqtt, server(api(mqtt)) as where:
         running = Running(where)
         await running.play(lambda: running.session.connected)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await closed.wait()
     assert cast("object", running.link._mqtt) is None

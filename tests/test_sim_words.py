@@ -304,7 +304,7 @@ class Pair:
     async def play(self, *steps: object) -> None:
         tasks = [asyncio.create_task(part.run()) for part in (self.module, self.mcu)]
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 for step in steps:
                     while not step():  # type: ignore[operator]  # a condition by contract
                         for task in tasks:

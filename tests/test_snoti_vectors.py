@@ -23,7 +23,7 @@ PK = "0123456789abcdef0123456789abcdef"
 ODD = "123456789abcdefgh"
 """Of the Ruby client's own tests: product key, id and secret at once."""
 AUTH = {"auth_id": "Jq3vR8mYTn2kXw5cZb7LpA", "auth_secret": "Hd9sF4gKQe6uWy1oCx8MtB"}
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def products() -> tuple[CloudProduct, ...]:

@@ -25,7 +25,7 @@ from sim.mcu import McuSimulator
 FIXTURES = Path(__file__).parent.parent / "fixtures/products"
 PASSWORD = "secret"
 MAIL = "bench@example.com"
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has no virtual serial ports for a simulated device"

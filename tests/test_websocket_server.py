@@ -55,7 +55,7 @@ async def answer_to(cloud: EmbeddedCloud, request: str | bytes) -> str:
     """The head of the answer to a request that is written by hand."""
     reader, writer = await asyncio.open_connection(*address_of(cloud))
     writer.write(request.encode() if isinstance(request, str) else request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     with contextlib.suppress(ConnectionError):
@@ -84,13 +84,13 @@ async def test_the_port_is_told_to_apps(cloud: EmbeddedCloud) -> None:
     ],
 )
 async def test_paths_without_upgrade(cloud: EmbeddedCloud, path: str, status: int) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         answer = await client.get(f"http://{cloud.addresses['ws']}{path}")
     assert answer.status_code == status
 
 
 async def test_the_page_needs_nothing_from_elsewhere(cloud: EmbeddedCloud) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         answer = await client.get(f"http://{cloud.addresses['ws']}/app")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "/ws/app/v1" in answer.text
@@ -150,7 +150,7 @@ async def test_no_subprotocol_is_selected(cloud: EmbeddedCloud) -> None:
 
 async def test_protocol_pings_are_answered(cloud: EmbeddedCloud) -> None:
     async with app_socket(cloud) as app:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await (await app.connection.ping(b"once"))
 
 
@@ -185,7 +185,7 @@ async def test_who_does_not_finish_the_handshake_is_dropped(cloud: EmbeddedCloud
     address = await server.listen("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*address)
     writer.write(b"GET /ws/app/v1 HTTP/1.1\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
     writer.close()
@@ -283,7 +283,7 @@ async def test_http_control_is_pushed_like_any_other(cloud: EmbeddedCloud) -> No
     async with (
         bound_device(cloud, user) as device,
         logged_in(cloud, user, token) as app,
-        httpx.AsyncClient(base_url=f"http://{cloud.addresses['http']}", headers=headers) as http,
+        httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}", headers=headers) as http,
     ):
         did = device.device.did
         answer = await http.post(f"/app/control/{did}", json={"attrs": {"power": True}})

@@ -52,6 +52,9 @@ BROKER_TIMES: Final = (0.02, 0.1, 0.4, 1.5)
 """Seconds that the broker has to let go of a client that is gone, and is told again after each."""
 DELIVERY_TIME: Final = 2.0
 """Seconds that the broker has for what a client said last."""
+IDLE_TURNS: Final = 50
+"""Turns of the event loop without anything in the broker's queues, after which it is done. It needs a few to
+carry a message from one queue to the next."""
 _CLIENT: Final = Origin("client")
 BREATH: Final = 0.005
 """Seconds until a client is read again that sent faster than the broker works."""
@@ -379,14 +382,15 @@ class ClientConnection:
 
         amqtt drops it otherwise: publishing and closing at once is what command line clients do.
         """
-        rest = 2
+        idle = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DELIVERY_TIME):
-                while rest and not task.done():
+                while idle < IDLE_TURNS and not task.done():
                     waiting = self._upstream.waiting or backlog(self._front.broker, self._name)
-                    # Between two queues a message is in none: it must be gone twice.
-                    rest = 2 if waiting else rest - 1
-                    await asyncio.sleep(BREATH)
+                    # Between two queues a message is in none. Turns of the loop are counted, not time: on a
+                    # busy machine any time may pass within one turn.
+                    idle = 0 if waiting else idle + 1
+                    await asyncio.sleep(BREATH if waiting else 0)
 
     async def _end_of_broker(self, task: asyncio.Task[None]) -> None:
         """The broker ends by itself when its client does; if it does not, it is ended."""
