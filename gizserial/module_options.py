@@ -71,6 +71,9 @@ class ModuleOptions:
     ota_fetch: Literal["newer", "other", "never"] = "newer"
     """Which offered firmware is downloaded: a version that sorts after the present one as text (``strcmp``,
     GAgent 04020006), any other version than the present one, or none (device-cloud.md §4.3)."""
+    ota_asks_by: Literal["http", "g3", "g0"] = "http"
+    """How firmware is asked for: over HTTP (G1, G2), or by MQTT as G3 (021c) or G0 (0205) modules do
+    (device-cloud.md §9)."""
     ota_drops_reports: bool = False
     """Ack reports and drop them while a firmware file is downloaded (GAgent 04020006)."""
     ota_single_piece_bug: bool = False

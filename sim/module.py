@@ -163,6 +163,7 @@ class ModuleSimulator:
             entropy=os.urandom,
             module=Versions(options.hard_ver, options.soft_ver),
             download=options.ota_fetch,
+            asking=options.ota_asks_by,
         )
         self._link = CloudLink(
             self.session,

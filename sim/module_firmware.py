@@ -102,8 +102,9 @@ class FirmwareSide:
             self._say(f"module firmware {firmware.soft_version} waits until the MCU has its own")
             return
         self._held = None
-        self._role.soft_ver = firmware.soft_version
-        session.module_updated(Versions(self._role.options.hard_ver, firmware.soft_version))
+        # 020e names no version, and a foreign server may not either: then it is taken for the same.
+        self._role.soft_ver = firmware.soft_version or self._role.soft_ver
+        session.module_updated(Versions(self._role.options.hard_ver, self._role.soft_ver))
         self._role.reboot(f"new module firmware {firmware.soft_version}", now=now, delay=delay)
 
     def _offer(self, firmware: Firmware, now: float) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
-from support_m2m import Bench, Cloud, entropy, new_identity
+from support_m2m import DID, PK, Bench, Cloud, entropy, new_identity
 
 from gizserial.errors import ValueOutOfRange
-from gizserial.m2m import firmware, http_cloud
-from gizserial.m2m.effects import FirmwareFailed, FirmwareFetched, FirmwareOffer
+from gizserial.m2m import firmware, frames, http_cloud
+from gizserial.m2m.effects import FirmwareFailed, FirmwareFetched, FirmwareOffer, SendMqtt
 from gizserial.m2m.frames import CheckFirmware, encode_control
 from gizserial.m2m.http import HttpRequest, Offer, Purpose, Server
+from gizserial.m2m.mqtt31 import FROM_CLIENT, PacketReader, Publish
 from gizserial.m2m.requests import Versions
 from gizserial.m2m.session import CloudSession
+from gizserial.m2m.topics import ser2cli_res
 
 OFFER = Offer("00000002", "http://ota.local/fw/7072.bin")
 IMAGE = bytes(range(256)) * 5

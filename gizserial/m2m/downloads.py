@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from gizserial.errors import ValueOutOfRange
@@ -19,10 +19,17 @@ class Downloads:
     """Makes jobs of offers and effects of their answers.
 
     :param out: Takes the effects.
+    :param tell: Takes how far a file is: percent, kind of firmware, offer, and a word.
     """
 
-    def __init__(self, out: list[Effect], jobs: HttpJobs, wanted: Wanted) -> None:
-        self._out, self._jobs, self._wanted = out, jobs, wanted
+    def __init__(
+        self,
+        out: list[Effect],
+        jobs: HttpJobs,
+        wanted: Wanted,
+        tell: Callable[[int, int, Offer, str], None],
+    ) -> None:
+        self._out, self._jobs, self._wanted, self._tell = out, jobs, wanted, tell
 
     @property
     def running(self) -> bool:
@@ -30,14 +37,17 @@ class Downloads:
         return self._jobs.current is not None and self._jobs.current.purpose is Purpose.DOWNLOAD
 
     def offered(self, offer: Offer, job: Job, present: str) -> None:
-        """The cloud has firmware; what the MCU only asked about is not fetched.
+        """The cloud has firmware. What the MCU only asked about is not fetched; what names no version is.
 
         :param present: The version that runs.
         """
         newer = present < offer.soft_version
         asked = job.purpose is Purpose.LATEST
         self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer, asked))
-        wanted: Final = {"newer": newer, "other": present != offer.soft_version, "never": False}[self._wanted]
+        other = present != offer.soft_version
+        wanted: Final = {"newer": newer or not offer.soft_version, "other": other, "never": False}[
+            self._wanted
+        ]
         if wanted and not asked:
             self.start(offer, job.kind)
 
@@ -50,6 +60,7 @@ class Downloads:
             return
         self._out.append(Trace(f"firmware {offer.soft_version} is downloaded from {offer.url}"))
         self._jobs.add(Job(Purpose.DOWNLOAD, kind, offer), first=True)
+        self._tell(0, kind, offer, "downloading")
 
     def answered(self, job: Job, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The file, or something else, has come."""
@@ -58,6 +69,8 @@ class Downloads:
         if isinstance(found, Firmware):
             self._out.append(Trace(f"firmware {found.soft_version}: {len(body)} bytes, their MD5 is right"))
             self._out.append(FirmwareFetched(found))
+            if job.offer is not None:
+                self._tell(100, job.kind, job.offer, "downloaded")
         else:
             self.failed(job, found)
 
@@ -66,6 +79,7 @@ class Downloads:
         self._jobs.give_up()
         if job.offer is not None:
             self._out.append(FirmwareFailed(job.kind, job.offer.soft_version, reason, job.offer.url))
+            self._tell(0, job.kind, job.offer, "failed")
 
     def handle_timeout(self, now: float) -> None:
         """Give up what takes too long."""

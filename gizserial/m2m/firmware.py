@@ -82,9 +82,10 @@ def parse_firmware(
         return f"{len(body)} of {headers['content-length']} bytes came"
     if not body:
         return "the file is empty"
-    md5 = headers.get("firmware-md5", "")
+    md5 = offer.md5 or headers.get("firmware-md5", "")
     if not _MD5.fullmatch(md5):
-        return "the answer has no Firmware-MD5 of 32 hex digits"
+        found = "the MD5 of the offer is not one" if offer.md5 else "the answer has no Firmware-MD5"
+        return f"{found} of 32 hex digits"
     real = hashlib.md5(body, usedforsecurity=False).hexdigest()
     if real != md5.lower():
         return f"the MD5 of the file is {real}, {md5.lower()} was announced"

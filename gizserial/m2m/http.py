@@ -173,7 +173,10 @@ class Offer:
     """Firmware that the cloud has for this device."""
 
     soft_version: str
+    """Empty when the offer does not say it."""
     url: str
+    md5: str = ""
+    """Of the file, where the offer says it (021d); otherwise the answer to the download does."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from gizserial.m2m.http_cloud import ErrorCode
 from gizserial.m2m.http_jobs import REBOOT_AFTER, HttpJobs, Job, Query
 from gizserial.m2m.identity import Entropy, Generation, Identity
 from gizserial.m2m.mqtt31 import Publish
+from gizserial.m2m.mqtt_firmware import Asking, MqttFirmware
 from gizserial.m2m.mqtt_link import REBOOT_DELAY, LinkState, MqttLink
 from gizserial.m2m.requests import DEFAULT_VERSIONS, Requests, Versions
 from gizserial.m2m.secure import CipherError
@@ -68,6 +69,7 @@ class CloudSession:
         retries in G1; a provisioning answered with 9014 or 9016 registers again in both.
     :param download: Which offered firmware is fetched: what is newer as [V4] compares (``strcmp``), any other
         than the present version, or none.
+    :param asking: How it asks for firmware: over HTTP (G1, G2), or by MQTT as G3 or G0 do.
     :param keep_alive: MQTT keep-alive in seconds.
     :raises CipherError: when ``g2`` is demanded and the secret or ``cryptography`` does not allow it.
     """
@@ -84,6 +86,7 @@ class CloudSession:
         generation: Literal["auto", "g1", "g2"] = "auto",
         when_refused: Literal["auto", "retry", "register"] = "auto",
         download: Wanted = "newer",
+        asking: Asking = "http",
         keep_alive: int = 120,
     ) -> None:
         self._out: list[Effect] = []
@@ -91,8 +94,9 @@ class CloudSession:
         self._requests = Requests(server, wanted=generation, module=module, mcu=mcu)
         self._when_refused = when_refused
         self._jobs = HttpJobs()
-        self._downloads = Downloads(self._out, self._jobs, download)
         self._link = MqttLink(self._out, self._link_failed, keep_alive=keep_alive)
+        self._firmware = MqttFirmware(asking, self._requests, self._link.publish)
+        self._downloads = Downloads(self._out, self._jobs, download, self._firmware.progress)
         self._in_flight: HttpRequest | None = None
         self._started = self._router = False
         self._checks_due: set[int] = set()
@@ -386,7 +390,7 @@ class CloudSession:
         self._drop_requests()
 
     def _boot(self, now: float) -> None:
-        self._checks_due = {MODULE_FIRMWARE, MCU_FIRMWARE}
+        self._checks_due = set(self._firmware.checked)
         self._unregister_due = bool(self._identity.old_did)
         self._begin(now)
 
@@ -535,6 +539,7 @@ class CloudSession:
             self._reboot_told = False
         else:
             self._drop_requests()
+        self._firmware.link_is(self._identity, online=self._link.running)
         self._pump(now)
 
     def _message(self, message: Publish, now: float) -> None:
@@ -579,11 +584,14 @@ class CloudSession:
             case frames.AppCount(count):
                 self._apps = count
                 self._out.append(AppCount(count))
-            case frames.CheckFirmware(type=kind) if kind in {MODULE_FIRMWARE, MCU_FIRMWARE}:
+            case frames.CheckFirmware(type=kind) if kind in self._firmware.checked:
                 self._checks_due.add(kind)
                 self._out.append(FirmwareCheck(kind))
                 self._jobs.add(Job(Purpose.OTA_CHECK, kind))
             case frames.BadMessage(reason=reason):
                 self._trace(f"ignored a control message: {reason}")
+            case _ if (found := self._firmware.offered(message)) is not None:
+                present = self._requests.versions(found[0]).soft
+                self._downloads.offered(found[1], Job(Purpose.OTA_CHECK, found[0]), present)
             case _:
                 self._trace(f"ignored control message {payload[4:6].hex()}")
