@@ -112,7 +112,7 @@ class Demo:
         raw = self.product.point(name).raw(value)
         self._forget()
         started = time.perf_counter()
-        self.mcu.set_value(name, value)
+        self.mcu.set_values({name: value})
         await self._patiently(self._reported(name, raw), f"the report of {name} did not reach the cloud")
         return time.perf_counter() - started
 

@@ -101,12 +101,12 @@ class McuSimulator:
         """Nothing more is to happen."""
         self.driver.stop()
 
-    def set_value(self, name: str, value: object) -> None:
-        """Change a value as the product itself would.
+    def set_values(self, values: Mapping[str, object]) -> None:
+        """Change values as the product itself would, all at one moment.
 
-        :raises EncodeError: an unknown name, or a value that the definition does not allow.
+        :raises EncodeError: an unknown name, or a value that the definition does not allow; then none is set.
         """
-        self.role.set_value(name, value, now=self.driver.now())
+        self.role.set_values(values, now=self.driver.now())
         self.driver.wake()
 
     async def _move(self) -> None:

@@ -205,8 +205,7 @@ async def simulated_device(
     task = asyncio.create_task(mcu.run())
     try:
         await until(lambda: _device(cloud, product, mac) is not None, 10)
-        for name, value in values.items():
-            mcu.set_value(name, value)
+        mcu.set_values(values)
         await until(lambda: not values or bool(getattr(_device(cloud, product, mac), "state", None)), 10)
         yield mcu
     finally:

@@ -319,6 +319,10 @@ class Pair:
     def texts(self) -> list[str]:
         return [str(line["text"]) for line in self.said if line["kind"] == "event"]
 
+    def reports(self) -> list[dict[str, object]]:
+        frames = [line for line in self.said if line.get("name") == "p0_from_mcu"]
+        return [frame["attrs"] for frame in frames]  # type: ignore[misc]  # an object in every report
+
     def words(self) -> list[str]:
         return [str(line["payload"]) for line in self.said if line.get("name") == "status"]
 
@@ -394,6 +398,20 @@ def test_the_mcu_sees_the_station_before_the_router() -> None:
         )
     )
     assert pair.words()[-3:] == ["000d", "000a", "071a"]
+
+
+def test_values_that_are_set_together_are_one_report() -> None:
+    pair = Pair()
+    asyncio.run(
+        pair.play(
+            lambda: pair.module.running,
+            lambda: did(pair.type_at_mcu("set LED_R=7 LED_G=9 Alert_1=true")),
+            lambda: did(pair.type_at_mcu("set LED_B=5")),
+            lambda: len(pair.reports()) > 1,
+        )
+    )
+    first = pair.reports()[0]
+    assert (first["LED_R"], first["LED_G"], first["Alert_1"]) == (7, 9, True)
 
 
 def test_a_reset_begins_anew_with_provisioning() -> None:

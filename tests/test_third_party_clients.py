@@ -53,7 +53,7 @@ async def test_heatzy(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (heater.name, heater.version, heater.mode) == ("salon", "Pilote2", "ECO")
             await asyncio.to_thread(heater.off)
             await reported(mcu, "mode", "stop")
-            mcu.set_value("mode", "fro")
+            mcu.set_values({"mode": "fro"})
             async with asyncio.timeout(PATIENCE):
                 while heater.mode != "HGEL":
                     await asyncio.to_thread(heater.update)
@@ -116,7 +116,7 @@ async def test_vaillant_plus_cn_api() -> None:
             listening = asyncio.create_task(client.listen())
             async with asyncio.timeout(PATIENCE):
                 assert (await listener.first)["mode"] == "eco"
-            mcu.set_value("mode", "fro")
+            mcu.set_values({"mode": "fro"})
             await listener.until("mode", "fro")
             await client.ping()
             await client.send_command("c2s_write", {"did": device.did, "attrs": {"mode": "cft"}})

@@ -177,10 +177,7 @@ def _commands(simulator: McuSimulator) -> dict[str, tuple[str, str, Command]]:
         given = assignments(words)
         if not given:
             raise ValueError("name what to set")
-        for name, value in given.items():  # all or nothing
-            simulator.product.point(name).raw(value)
-        for name, value in given.items():
-            simulator.set_value(name, value)
+        simulator.set_values(given)
 
     def values(_words: list[str]) -> str:
         names = [point.name for point in simulator.product.points]
