@@ -300,7 +300,8 @@ class Push:
             self._met(event.info, now)
         elif isinstance(event, FileOffered):
             self._offered_at = now
-            self._tell("offered", {"size": event.size, "md5": event.md5})
+            wait = self.role.options.ota_ready_wait
+            self._tell("offered", {"size": event.size, "md5": event.md5, "ready_wait_s": wait})
         elif isinstance(event, FileReady):
             timing.count, timing.piece_size = event.count, event.piece_size
             timing.erase = now - self._offered_at if self._offered_at is not None else None

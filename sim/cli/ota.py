@@ -207,7 +207,7 @@ class _Text:
         text = {
             "ready": "port {port}: waiting for the MCU",
             "mcu": "the MCU: hardware {hard_ver}, software {soft_ver}",
-            "offered": "announced {size} bytes, MD5 {md5}",
+            "offered": "announced {size} bytes, MD5 {md5}: the MCU has {ready_wait_s:g} s to ask (1B)",
             "again": "piece {number}: no ack, transmission {attempt} of 3",
             "sent": "all pieces are sent: waiting for the MCU to restart",
             "asking": "it did not restart the module (29): asking for its version",
