@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
 import pytest
 
 from gizserial.cli.lan_session import Control, Raw, Task
 from gizserial.errors import TransportError
-from gizserial.io.lan import LanSession
+from gizserial.io.lan import LanSession, _reason
 from gizserial.lan.client import ANSWER_TIME, LanClient, Send
 from gizserial.lan.commands import LanCommand
 from gizserial.lan.framing import decode_datagram, encode_frame
@@ -104,6 +105,11 @@ async def test_a_session_that_ends_is_no_reason_to_try_0090(
     with pytest.raises(TransportError, match="the module closed the connection"):
         _ = bench.status
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label")])
+def test_a_name_that_nobody_knows_is_told_as_such(error: Exception) -> None:
+    assert _reason(error) == "this machine knows no such address"
 
 
 async def test_raw_data_in_a_session_that_ends(capsys: pytest.CaptureFixture[str]) -> None:

@@ -322,6 +322,6 @@ class LanSession:
 def _reason(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused; is it a module, and is the port right?"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror):
         return error.strerror or str(error) or "no answer in time"
-    return "that is no address"
+    return "this machine knows no such address"
