@@ -376,11 +376,13 @@ pty = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither vi
 
 
 @contextlib.asynccontextmanager
-async def gizsim(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def gizsim(
+    *words: str, stdout: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from sim.cli import main; main()", *words),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )
@@ -396,7 +398,7 @@ async def finished(process: asyncio.subprocess.Process) -> tuple[int | None, str
     async with asyncio.timeout(30):
         out, err = await process.communicate()
     assert "Traceback" not in err.decode()
-    return process.returncode, out.decode(), err.decode()
+    return process.returncode, (out or b"").decode(), err.decode()
 
 
 @pty
@@ -438,6 +440,25 @@ async def test_ctrl_c_stops_the_transfer_with_1f(tmp_path: Path) -> None:
             while b'"file_sender_stop"' not in (line := await mcu.stdout.readline()):
                 assert line
     assert status == 130
+
+
+@pty
+async def test_an_update_that_nobody_watches_goes_on_and_keeps_its_status(tmp_path: Path) -> None:
+    """``gizsim ota … | head -1``: status 0 would say "updated" (cli.md)."""
+    image, flash, link = tmp_path / "fw.bin", tmp_path / "mcu.flash", tmp_path / "port"
+    image.write_bytes(FIRMWARE)
+    board = ("mcu", "--port", f"pty:{link}", "-p", PET, "--flash", str(flash), "--quiet")
+    async with gizsim(*board, "--quirk", "reboot_delay_ms=50") as mcu:
+        assert mcu.stdout is not None
+        await mcu.stdout.readline()
+        reader, writer = os.pipe()
+        words = ("ota", "--port", str(link), str(image), "--expect-version", "00000009")
+        async with gizsim(*words, stdout=writer) as ota:
+            os.close(reader)
+            os.close(writer)
+            status, _out, err = await finished(ota)
+    assert (status, err) == (1, "")
+    assert Flash(256 * 1024, flash).firmware == FIRMWARE
 
 
 @pytest.mark.parametrize(

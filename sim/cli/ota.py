@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -153,6 +154,16 @@ def _require_firmware(path: Path, data: bytes, *, is_hex: bool) -> None:
         )
 
 
+def _echo(text: str) -> None:
+    """Print a line. When nobody reads any more (``| head``) the update goes on: half of one helps nobody."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 class _Json:
     """One object per line."""
 
@@ -177,7 +188,7 @@ class _Json:
     def _print(self, members: dict[str, Any]) -> None:
         import json
 
-        click.echo(json.dumps(members, ensure_ascii=False))
+        _echo(json.dumps(members, ensure_ascii=False))
 
 
 class _Text:
@@ -200,7 +211,7 @@ class _Text:
             return
         if kind == "start":
             pieces = "lines of HEX" if facts["hex"] else f"pieces of {facts['piece_size']} bytes"
-            click.echo(f"the MCU takes it in {facts['count']} {pieces}")
+            _echo(f"the MCU takes it in {facts['count']} {pieces}")
             self._start(facts["count"])
             return
         self.close()
@@ -215,7 +226,7 @@ class _Text:
             "stopped": ("stopped after {pieces} of {count} pieces: " if self._number else "stopped: ")
             + "{detail}",
         }[kind]
-        click.echo(text.format(**facts))
+        _echo(text.format(**facts))
 
     def _start(self, count: int) -> None:
         self._number = 0
@@ -237,10 +248,10 @@ class _Text:
     def result(self, report: Report) -> None:
         facts = report.facts
         if facts["pieces"]:
-            click.echo(self._timing(facts))
+            _echo(self._timing(facts))
         if report.before:
-            click.echo(f"software: {report.before} before, {report.after or 'unknown'} afterwards")
-        click.echo(f"{report.verdict}: {report.detail}" if report.detail else report.verdict)
+            _echo(f"software: {report.before} before, {report.after or 'unknown'} afterwards")
+        _echo(f"{report.verdict}: {report.detail}" if report.detail else report.verdict)
 
     def _timing(self, facts: dict[str, Any]) -> str:
         lines = [
