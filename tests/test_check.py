@@ -255,3 +255,17 @@ def test_looking_for_cases() -> None:
     assert [case.id for case in named(("ack.*",))] == [case.id for case in CASES if case.group == "ack"]
     with pytest.raises(UnknownName, match=r"framing\.escape-sn"):
         named(("framing.escape-sm",))
+
+
+@pytest.mark.parametrize("defect", ["report-every-second", "report-on-heartbeat"])
+def test_no_ack_of_the_bench_lands_inside_a_frame_that_it_sends_in_pieces(defect: str) -> None:
+    run = check(product("greenhouse"), (defect,), named(("framing.split",)))
+    assert [result.verdict for result in run.results] == [Verdict.PASSED]
+
+
+def test_what_came_instead_of_an_ack_is_named() -> None:
+    of = product("greenhouse")
+    run = check(of, ("ack-wrong-sn",), named(("ack.heartbeat",)))
+    assert "was acked with sn" in run.results[0].findings[0].text
+    run = check(of, ("checksum-with-header",), named(("ack.heartbeat",)))
+    assert "was answered with something that is not a good frame" in run.results[0].findings[0].text

@@ -37,7 +37,9 @@ def found(defect: Defect, names: tuple[str, ...]) -> list[str] | None:
     fitting = [of for of in map(product, names) if defect.fits(of)]
     if not fitting:
         return None
-    run = check(fitting[0], (defect.name,), naming(defect), slow=defect.name == "report-full-missing")
+    run = check(
+        fitting[0], (defect.name,), naming(defect), slow=defect.name in {"report-full-missing", "timer-wraps"}
+    )
     failed = [result.case for result in run.results if result.verdict is Verdict.FAILED]
     return [case.id for case in failed if defect.name in case.defects]
 

@@ -77,6 +77,8 @@ class Bench(Exchanges):
         self.beyond: dict[str, Raw] = {}
         """Values outside the definition's range that the bench wrote: seeing them again is no news."""
         self._person = person
+        self.asked: list[float] = []
+        """When somebody was asked to press a button."""
 
     # --- values
 
@@ -334,6 +336,7 @@ class Bench(Exchanges):
 
         :raises CaseSkippedError: nobody does it.
         """
+        self.asked.append(self.line.now())
         if self._person is None or not await self._person.press(what):
             raise CaseSkippedError("nobody did what was asked for")
 

@@ -122,12 +122,7 @@ class Exchanges:
                 break
         ack = self.ack_of(frame, since, any_sn=True)
         if ack is None:
-            name = self.status_of(frame)
-            raise self.fail(
-                f"{name} (sn {frame.sn}) was sent {MODULE_TRIES} times and never acked",
-                expected=f"{name}_ack ({frame.command + 1:02X}) with sn {frame.sn}",
-                got=self.line.received(since),
-            )
+            raise self._no_ack(frame, since, f"was sent {MODULE_TRIES} times and never acked")
         return ack
 
     async def alive(self, what: str) -> None:
@@ -175,8 +170,8 @@ class Exchanges:
         sent, ack = await self.once(frame, note=note)
         name = self.status_of(frame)
         if ack is None:
-            raise self._no_ack(frame, name, since)
-        self._in_time(sent, ack, name)
+            raise self._no_ack(frame, since, f"was not acked within {ACK_PATIENCE:g} s")
+        self._in_time(sent, ack, f"{name} ({note})" if note else name)
         if not alone:
             return ack
         await self.line.listen(SECOND_ACK)
@@ -190,35 +185,37 @@ class Exchanges:
             )
         return ack
 
-    def _no_ack(self, frame: Frame, name: str, since: int) -> CaseFailedError:
-        other = self.line.frames(since, frame.command + 1)
-        if other and other[0].frame is not None:
-            text = f"{name} (sn {frame.sn}) was acked with sn {other[0].frame.sn}"
-        else:
-            acks = [
-                e
-                for e in self.line.frames(since)
-                if e.frame and FRAMES.get(e.frame.command) and FRAMES[e.frame.command].is_ack
-            ]
-            bad = [e for e in self.line.received(since) if isinstance(e.item, BadFrame)]
-            if acks and acks[0].frame is not None:
-                text = f"{name} was answered with {self.status_of(acks[0].frame)}"
-            elif bad:
-                text = f"{name} was answered with something that is not a good frame"
-            else:
-                text = f"{name} (sn {frame.sn}) was not acked within {ACK_PATIENCE:g} s"
+    def _no_ack(self, frame: Frame, since: int, otherwise: str) -> CaseFailedError:
+        """The deviation that a command drew no ack; says what came instead, or ``otherwise``."""
+        name = self.status_of(frame)
         return self.fail(
-            text,
+            f"{name} (sn {frame.sn}) {self._instead(frame, since) or otherwise}",
             expected=f"{name}_ack ({frame.command + 1:02X}) with sn {frame.sn}",
             got=self.line.received(since),
         )
 
+    def _instead(self, frame: Frame, since: int) -> str:
+        """What came instead of an ack, if that tells something."""
+        other = self.line.frames(since, frame.command + 1)
+        if other and other[0].frame is not None:
+            return f"was acked with sn {other[0].frame.sn}"
+        notices = [
+            e.frame
+            for e in self.line.frames(since, Command.ILLEGAL_FRAME_FROM_MCU)
+            if e.frame is not None and e.frame.sn == frame.sn
+        ]
+        if notices:
+            return f"was called illegal, code {notices[0].payload[:1].hex() or 'missing'}, and not acked"
+        if any(isinstance(e.item, BadFrame) for e in self.line.received(since)):
+            return "was answered with something that is not a good frame"
+        acks = [e.frame for e in self.line.frames(since) if e.frame is not None and _is_ack(e.frame)]
+        return f"was answered with {self.status_of(acks[0])}" if acks else ""
+
     def _in_time(self, sent: Entry, ack: Entry, name: str) -> None:
         # An ack cannot overtake a frame that is on the line already.
-        busy = [
-            e.time for e in self.line.entries if e.direction == "received" and sent.time < e.time <= ack.began
-        ]
-        latency = ack.began - max([sent.time, *busy[-1:]])
+        entries = self.line.entries
+        between = entries[entries.index(sent) + 1 : entries.index(ack)]
+        latency = ack.began - max([sent.time, *(e.time for e in between if e.direction == "received")])
         if latency > ACK + ADAPTER:
             self.note(
                 f"{name} was acked after {latency * 1000:.0f} ms: the module has sent it again by then",
@@ -235,3 +232,8 @@ class Exchanges:
         ack = self.ack_of(frame, since)
         if ack is not None:
             raise self.fail(why, expected="no ack", got=[ack], entry=ack)
+
+
+def _is_ack(frame: Frame) -> bool:
+    spec = FRAMES.get(frame.command)
+    return spec is not None and spec.is_ack

@@ -60,6 +60,7 @@ class BenchLine:
         self._changed = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None
         self._withheld: set[int] = set()
+        self._held: list[Frame] | None = None
         self._wrong_sn = False
         self._sn = 0
         self.utc: Callable[[], float | None] = lambda: None
@@ -134,6 +135,17 @@ class BenchLine:
             yield
         finally:
             self._withheld, self._wrong_sn = before, was_wrong
+
+    @contextlib.contextmanager
+    def answers_held(self) -> Iterator[None]:
+        """Answer the MCU only afterwards: an ack would land inside a frame that leaves in pieces."""
+        held = self._held = list[Frame]()
+        try:
+            yield
+        finally:
+            self._held = None
+        for frame in held:
+            self._answer(frame)
 
     def ack(self, entry: Entry) -> None:
         """Ack a command of the MCU that was withheld."""
@@ -241,7 +253,10 @@ class BenchLine:
             self._add(Entry(ended, "received", item, item.wire, "", began))
             wanted = isinstance(item, Frame) and is_mcu_command(item) and item.command not in self._withheld
             if wanted and isinstance(item, Frame) and not self._lost:
-                self._answer(item)
+                if self._held is not None:
+                    self._held.append(item)
+                else:
+                    self._answer(item)
 
     def _answer(self, frame: Frame) -> None:
         row = COMMANDS[Command(frame.command)]

@@ -10,13 +10,13 @@ from typing import Final
 from gizserial.errors import EncodeError, UnknownName
 from gizserial.mcu_options import McuOptions
 from gizserial.product import Product
-from sim.mcu_defects import exchanges, framing, identity, network, rare, reports, values
+from sim.mcu_defects import exchanges, framing, identity, network, rare, reports, states, values, waiting
 from sim.mcu_defects.model import Defect
 
 DEFECTS: Final[Mapping[str, Defect]] = MappingProxyType(
     {
         defect.name: defect
-        for table in (framing, exchanges, identity, values, reports, network, rare)
+        for table in (framing, exchanges, identity, values, reports, network, rare, waiting, states)
         for defect in table.DEFECTS
     }
 )

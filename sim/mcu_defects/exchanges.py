@@ -182,7 +182,12 @@ class _Numbers(Fault):
     def sent(self, frame: Frame, now: float) -> list[Out]:  # noqa: ARG002 - the hook's signature
         if not is_own(frame):
             return [Out(frame)]
-        sn = {"zero": 7, "peer": self._peer, "skips": frame.sn * 2 & 0xFF}[self._kind]
+        sn = {
+            "zero": 7,
+            "peer": self._peer,
+            "skips": frame.sn * 2 & 0xFF,
+            "wraps": frame.sn & 0x0F,
+        }[self._kind]
         self._map[sn] = frame.sn
         return [Out(dataclasses.replace(frame, sn=sn))]
 
@@ -413,6 +418,14 @@ DEFECTS: Final = (
         "one counter, plus one each",
         "1.4",
         lambda: _Numbers("skips"),
+        fits=has_writable,
+    ),
+    row(
+        "sn-wraps-early",
+        "counts to 15 only",
+        "FF is followed by 0",
+        "1.4",
+        lambda: _Numbers("wraps"),
         fits=has_writable,
     ),
 )

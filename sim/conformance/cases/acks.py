@@ -159,6 +159,23 @@ async def while_waiting(bench: Bench) -> None:
 
 
 @group.case(
+    "behind-control",
+    "A command right behind a control is acked in time",
+    rule="The ack of the control is out, and the firmware carries the control out: whoever drives the motor,"
+    " draws the display or writes the flash in one go hears nothing meanwhile, and the module repeats.",
+    remedy="Cut what takes long into steps, and look at the line between them.",
+    section="1.8",
+    severity=SHOULD,
+    needs=(WRITABLE,),
+    defects=("deaf-after-control",),
+)
+async def behind_control(bench: Bench) -> None:
+    await bench.control(bench.others(*bench.writable))
+    await bench.acked(bench.command(Command.HEARTBEAT), note="right behind a control of all points")
+    await bench.settle()
+
+
+@group.case(
     "in-time",
     "All acks are in time, also those of large controls",
     rule="200 ms after the last byte of a command the module sends it again. An MCU that first stores what it"

@@ -172,12 +172,13 @@ async def split(bench: Bench) -> None:
         wire = frame.encode()
         pieces = [wire[i : i + 1] for i in range(len(wire))] if gap == _SPLIT_GAP else [wire[:5], wire[5:]]
         since = bench.line.mark()
-        for number, piece in enumerate(pieces, 1):
-            last = number == len(pieces)
-            bench.line.send_wire(piece, frame if last else None, note=what)
-            await bench.line.sent_all()
-            if not last:
-                await bench.line.listen(gap)
+        with bench.line.answers_held():
+            for number, piece in enumerate(pieces, 1):
+                last = number == len(pieces)
+                bench.line.send_wire(piece, frame if last else None, note=what)
+                await bench.line.sent_all()
+                if not last:
+                    await bench.line.listen(gap)
         await bench.acked_within(frame, since)
         if bench.ack_of(frame, since) is None:
             raise bench.fail(
@@ -224,15 +225,21 @@ async def _all_acked(bench: Bench, frames: list[Frame], since: int, what: str) -
     rule="A damaged control must not move anything, and a damaged command is never acked: the module "
     "sends it again.",
     section="1.3, 4.9",
-    defects=("checksum-ignored-on-receive",),
+    defects=("checksum-ignored-on-receive", "checksum-zero-unchecked", "checksum-seven-bits"),
 )
 async def bad_checksum(bench: Bench) -> None:
-    frame = heartbeat(bench)
-    since = bench.line.mark()
-    bench.line.send_wire(damaged(frame), note="heartbeat with a wrong checksum")
-    await bench.line.sent_all()
-    await bench.line.listen(SECOND_ACK)
-    bench.unanswered(frame, since, "a heartbeat with a wrong checksum was acked")
+    for wrong in (0x5A, 0x01, 0x80, None, 0xFF):
+        frame = heartbeat(bench)
+        since = bench.line.mark()
+        wire = damaged(frame, wrong)
+        bench.line.send_wire(wire, note="heartbeat with a wrong checksum")
+        await bench.line.sent_all()
+        await bench.line.listen(SECOND_ACK)
+        bench.unanswered(
+            frame,
+            since,
+            f"a heartbeat with the checksum {wire[8]:02X} instead of {_sum(frame):02X} was acked",
+        )
     for point in [p for p in bench.writable if changeable(p)][:1]:
         before, raw = bench.values.get(point.name), bench.others(point)
         wanted = raw[point.name]
@@ -252,11 +259,21 @@ async def bad_checksum(bench: Bench) -> None:
     await bench.alive("frames with a wrong checksum")
 
 
-def damaged(frame: Frame) -> bytes:
-    """The frame with a checksum that is wrong and holds no FF."""
+def damaged(frame: Frame, wrong: int | None = 0x5A) -> bytes:
+    """The frame with a wrong checksum.
+
+    :param wrong: The bits that are flipped in it; None: it is 00, as if it had not been computed.
+    """
+    wire, last = frame.encode(), _sum(frame)
+    body = wire[: -2 if last == 0xFF else -1]
+    value = last ^ wrong if wrong is not None else 0 if last else 1
+    return body + (b"\xff\x55" if value == 0xFF else bytes((value,)))
+
+
+def _sum(frame: Frame) -> int:
+    """The checksum of the frame."""
     wire = frame.encode()
-    body, last = (wire[:-2], 0xFF) if wire.endswith(b"\xff\x55") else (wire[:-1], wire[-1])
-    return body + bytes((last ^ 0x5A if last ^ 0x5A != 0xFF else last ^ 0x5B,))
+    return 0xFF if wire.endswith(b"\xff\x55") else wire[-1]
 
 
 @group.case(

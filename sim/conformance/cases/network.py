@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from gizserial import schemas
-from gizserial.commands import Command
+from gizserial.commands import FRAMES, Command
 from gizserial.errors import BodyError
 from sim.conformance.bench import Bench, Press
-from sim.conformance.cases.registry import MUST, SHOULD, Group
+from sim.conformance.cases.framing import pushed
+from sim.conformance.cases.registry import MAY, MUST, SHOULD, Group
 from sim.conformance.exchanges import CONNECTED, OFFLINE
-from sim.conformance.model import PERSON, WRITABLE, CaseFailedError
+from sim.conformance.model import PERSON, POINTS, WRITABLE, CaseFailedError, Entry
+from sim.conformance.thresholds import PERSON as PERSON_TIME
 from sim.conformance.thresholds import QUIET, RESTART_PATIENCE, TIME_REQUESTS
 
+_TURNS = 3
 _DEFERRED = 2.0
 """An MCU may ask for the time some moments after it heard of the cloud: that is not held against it."""
+
+_TAKES_THE_MODULE_AWAY = frozenset({Command.PROVISION, Command.RESET_MODULE, Command.RESTART_MODULE})
 
 status = Group(
     "status",
@@ -69,6 +74,38 @@ async def harmless(bench: Bench) -> None:
         await bench.exchange(bench.command(Command.STATUS, schemas.WIFI_STATUS.build({"status": word})))
     now = await bench.read()
     bench.require_unchanged(before, now, "a status push changed values")
+
+
+@status.case(
+    "quiet",
+    "Heartbeats, status pushes and 01 draw no report",
+    rule="A report is for values that changed, for controls and for every 600 s. One for each push of the"
+    " module fills the line and the cloud.",
+    remedy="Take the call that reports out of the handlers of 01, 07 and 0D.",
+    section="6.6",
+    severity=SHOULD,
+    needs=(POINTS,),
+    defects=("report-on-heartbeat", "report-on-status"),
+)
+async def quiet(bench: Bench) -> None:
+    for command, words in (
+        (Command.DEVICE_INFO, (b"",) * _TURNS),
+        (Command.HEARTBEAT, (b"",) * _TURNS),
+        (Command.STATUS, [pushed(word) for word in (OFFLINE.word, CONNECTED.word, OFFLINE.word)]),
+    ):
+        drew: list[Entry] = []
+        for payload in words:
+            await bench.settle()
+            since = bench.line.mark()
+            await bench.exchange(bench.command(command, payload))
+            await bench.line.listen(QUIET)
+            drew += [report.entry for report in bench.reports(since)[:1]]
+        # A sensor may move at any time; not three times in a second.
+        if len(drew) == _TURNS:
+            bench.note(
+                f"every {FRAMES[command].name} drew a report", expected="only acks", got=drew, entry=drew[0]
+            )
+    await bench.push_status(CONNECTED)
 
 
 @status.case(
@@ -196,6 +233,31 @@ async def reset(bench: Bench) -> None:
     await bench.exchange(bench.command(Command.DEVICE_INFO))
     await bench.exchange(bench.command(Command.STATUS, schemas.WIFI_STATUS.build({"status": 0x0005})))
     await bench.push_status(CONNECTED)
+
+
+@provision.case(
+    "unasked",
+    "The module is provisioned, reset or restarted only when somebody wants it",
+    rule="09 takes the module out of its network, 0B makes it forget its owner too. No document forbids it,"
+    " but a router that is off for a minute is no reason.",
+    remedy="Send 09, 0B and 29 when a button is pressed, and not because of a status word.",
+    section="4.5, 4.6",
+    severity=MAY,
+    defects=("provisions-without-router",),
+    observes=True,
+)
+async def unasked(bench: Bench) -> None:
+    for entry in bench.line.commands():
+        frame = entry.frame
+        if frame is None or frame.command not in _TAKES_THE_MODULE_AWAY:
+            continue
+        if not any(0 <= entry.time - asked <= PERSON_TIME for asked in bench.asked):
+            bench.note(
+                f"{FRAMES[frame.command].name} came, and nobody had been asked to press a button",
+                expected="nothing",
+                got=[entry],
+                entry=entry,
+            )
 
 
 # --- restarts

@@ -8,8 +8,8 @@ from gizserial.p0 import Action
 from gizserial.product import DataPoint, DataType, Layout
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import SHOULD, Group
-from sim.conformance.model import FIXED, TWO_WRITABLE, WRITABLE, Need, Setting
-from sim.conformance.samples import other_value
+from sim.conformance.model import FIXED, TWO_WRITABLE, VARIABLE, WRITABLE, Need, Setting
+from sim.conformance.samples import changeable, other_value
 
 group = Group(
     "control",
@@ -74,6 +74,49 @@ async def no_flag(bench: Bench) -> None:
     await bench.settle()
     now = await bench.read()
     bench.require_unchanged(before, now, "a control without flags changed values")
+
+
+def _read_only(setting: Setting) -> list[DataPoint]:
+    """Read-only points without bits: generated code miscounts the bits of a control that flags others."""
+    product = setting.product
+    return [p for p in product.points if p not in product.writable and not p.width and changeable(p)]
+
+
+@group.case(
+    "read-only",
+    "A control of a point that cannot be written is ignored",
+    rule="In variable length every point has a flag, also a measured one; what an app or the cloud writes"
+    " there by mistake must not pass for a measurement.",
+    remedy="Take flagged points only when they are writable.",
+    section="5.5",
+    severity=SHOULD,
+    needs=(
+        VARIABLE,
+        Need(
+            "a read-only number or binary",
+            lambda setting: "" if _read_only(setting) else "the product has no read-only number or binary",
+        ),
+    ),
+    defects=("read-only-written",),
+)
+async def read_only(bench: Bench) -> None:
+    before = await bench.read()
+    for point in _read_only(bench.setting)[:2]:
+        value = other_value(point, before.get(point.name))
+        data = value if isinstance(value, bytes) else value.to_bytes(point.size, "big")
+        flags = bench.p0.data_points.build_flags([point.name])
+        payload = bytes((Action.VAR_CONTROL,)) + flags + data
+        await bench.exchange(
+            bench.command(Command.P0_TO_MCU, payload), note=f"{point.name}, which is read-only, is flagged"
+        )
+        await bench.settle()
+        got = await bench.read()
+        if got.get(point.name) == value != before.get(point.name):
+            bench.note(
+                f"a control set {point.name}, which is read-only",
+                expected=bench.shown([point.name], before) if point.name in before else "its own value",
+                got=bench.shown([point.name], got),
+            )
 
 
 def _spare_index(setting: Setting) -> str:

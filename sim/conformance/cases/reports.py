@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 
 from gizserial.commands import Command
 from gizserial.errors import BodyError
@@ -182,11 +183,16 @@ async def storm(bench: Bench) -> None:
             recent.popleft()
         if len(recent) > STORM:
             raise bench.fail(
-                f"{len(recent)} commands of the MCU came within one second",
+                f"{len(recent)} commands of the MCU came within one second: {_counted(bench, recent)}",
                 expected=f"at most {STORM}, besides one report for each control",
                 got=list(recent),
                 entry=entry,
             )
+
+
+def _counted(bench: Bench, entries: Iterable[Entry]) -> str:
+    names = Counter(bench.status_of(entry.frame) for entry in entries if entry.frame is not None)
+    return ", ".join(f"{count} {name}" for name, count in names.most_common())
 
 
 @group.case(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
 
 from gizserial.commands import Command
-from gizserial.framing import BadFrame
+from gizserial.framing import BadFrame, Frame
 from sim.conformance.bench import Bench
+from sim.conformance.cases.framing import damaged
 from sim.conformance.cases.registry import MAY, SHOULD, Group
+from sim.conformance.exchanges import CONNECTED
 from sim.conformance.line import is_mcu_command
-from sim.conformance.model import WRITABLE, CaseSkippedError, Entry, Need, Setting
+from sim.conformance.model import SLOW, WRITABLE, CaseSkippedError, Entry, Need, Setting
 from sim.conformance.thresholds import (
     MODULE_TRIES,
     REPORT,
@@ -17,6 +20,7 @@ from sim.conformance.thresholds import (
     RESEND_END,
     RESEND_LATEST,
     RESEND_PATIENCE,
+    RESTART_PATIENCE,
     TRANSMISSIONS,
 )
 
@@ -27,6 +31,8 @@ group = Group(
 )
 
 _TURNS = 3
+_LONG_RUN = 132.0
+"""Seconds: a counter of milliseconds with 16 bits begins again twice in them."""
 _WRAPS = 260
 _SHORT = 64
 """Bytes of status, twice, and flags up to which 256 controls with their reports take less than 30 s."""
@@ -215,41 +221,150 @@ async def gives_up(bench: Bench) -> None:
 @group.case(
     "ends-with-ack",
     "An ack ends the repetitions",
-    rule="Once acked, a frame is done: another copy would be a duplicate.",
+    rule="Once acked, a frame is done, also when it is a repetition that was acked: another copy would be a"
+    " duplicate.",
     section="1.8",
     needs=(WRITABLE,),
-    defects=("resend-after-ack",),
+    defects=("resend-after-ack", "resend-after-late-ack"),
 )
 async def ends_with_ack(bench: Bench) -> None:
+    for acked in (1, 2):
+        await bench.settle()
+        since = bench.line.mark()
+        with bench.line.withhold(Command.P0_FROM_MCU):
+            await _report_for(bench, since)
+            if not await _copied(bench, since, acked, bench.patience(RESEND_PATIENCE)):
+                return  # it is not sent again at all: resend.repeats has that
+            bench.line.ack(_copies(bench, since)[-1])
+        await bench.line.listen(1.0)
+        copies = _copies(bench, since)
+        if len(copies) > acked:
+            what = "it" if acked == 1 else "its repetition"
+            raise bench.fail(
+                f"a report was sent again although {what} was acked",
+                expected="one transmission" if acked == 1 else f"{acked} transmissions",
+                got=copies,
+                entry=copies[acked],
+            )
+
+
+def _copies(bench: Bench, since: int) -> list[Entry]:
+    """The first report after the mark and its repetitions."""
+    found = bench.line.frames(since, Command.P0_FROM_MCU)
+    return [entry for entry in found if entry.frame == found[0].frame]
+
+
+async def _copied(bench: Bench, since: int, count: int, within: float) -> bool:
+    """Wait until the first report after the mark was sent so often in all; gives whether it was."""
+    return await bench.line.until(lambda: len(_copies(bench, since)) >= count, within)
+
+
+async def _usual_wait(bench: Bench) -> tuple[float, int]:
+    """How long to wait for a repetition of this MCU, and how often it sends a report in all.
+
+    :raises CaseSkippedError: it repeats nothing.
+    """
+    sent = await _unacked(bench)
+    if len(sent) < 2:
+        raise CaseSkippedError("it is not sent again at all: resend.repeats has that")
+    wait = bench.patience(max(RESEND_LATEST, RESEND_END * (sent[1].began - sent[0].time)))
+    return wait, min(len(sent), MODULE_TRIES)
+
+
+async def _repeated_after(
+    bench: Bench, wait: float, meanwhile: Callable[[Entry], Awaitable[object]], what: str
+) -> None:
+    """Require that a report is repeated although something else happens first."""
     await bench.settle()
     since = bench.line.mark()
     with bench.line.withhold(Command.P0_FROM_MCU):
         await _report_for(bench, since)
-        sent = bench.line.frames(since, Command.P0_FROM_MCU)
-        bench.line.ack(sent[-1])
-    await bench.line.listen(1.0)
-    sn = sent[0].frame.sn if sent[0].frame is not None else 0
-    copies = [
-        e for e in bench.line.frames(since, Command.P0_FROM_MCU) if e.frame is not None and e.frame.sn == sn
-    ]
-    if len(copies) > 1 and copies[1].frame == copies[0].frame:
+        await meanwhile(bench.line.frames(since, Command.P0_FROM_MCU)[0])
+        repeated = await _copied(bench, since, 2, wait)
+        bench.line.ack(_copies(bench, since)[-1])
+    if not repeated:
         raise bench.fail(
-            "a report was sent again although it was acked", expected="one transmission", got=copies
+            f"{what} ended the repetitions of a report",
+            expected="the report again, byte by byte",
+            got=bench.line.received(since),
         )
+
+
+@group.case(
+    "other-frames",
+    "What comes meanwhile does not end the repetitions, nor does it get into them",
+    rule="While a report waits for its ack the module asks and tells as always. The frame that waits needs"
+    " a buffer of its own, and only its ack ends the wait.",
+    remedy="Build acks and answers in another buffer than the frame that may have to be sent again, and end"
+    " the wait with 06 only.",
+    section="1.8",
+    needs=(WRITABLE,),
+    defects=("resend-ended-by-any-frame", "resend-buffer-shared"),
+)
+async def other_frames(bench: Bench) -> None:
+    wait, _most = await _usual_wait(bench)
+
+    async def heartbeat(_report: Entry) -> None:
+        await bench.exchange(bench.command(Command.HEARTBEAT))
+
+    async def status_push(_report: Entry) -> None:
+        await bench.push_status(CONNECTED)
+
+    async def read(_report: Entry) -> None:
+        await bench.read()
+
+    for meanwhile in (heartbeat, status_push, read):
+        what = f"a {meanwhile.__name__.replace('_', ' ')} that came meanwhile"
+        await _repeated_after(bench, wait, meanwhile, what)
+
+
+@group.case(
+    "damaged-ack",
+    "An ack with a wrong checksum does not end the repetitions",
+    rule="What is damaged may be anything: only a sound ack says that the report arrived.",
+    remedy="Check the checksum of every frame, acks too, before the frame is looked at.",
+    section="1.3, 1.8",
+    needs=(WRITABLE,),
+    defects=("checksum-unchecked-in-acks", "checksum-ignored-on-receive"),
+)
+async def damaged_ack(bench: Bench) -> None:
+    async def acked_badly(report: Entry) -> None:
+        if report.frame is not None:
+            ack = Frame(Command.P0_FROM_MCU + 1, report.frame.sn)
+            bench.line.send_wire(damaged(ack), note="ack with a wrong checksum")
+            await bench.line.sent_all()
+
+    wait, _most = await _usual_wait(bench)
+    await _repeated_after(bench, wait, acked_badly, "an ack with a wrong checksum")
 
 
 @group.case(
     "recovers",
     "After a report was given up everything goes on",
-    rule="The module was away for a moment. Afterwards controls are carried out and reported as before.",
+    rule="The module was away for a moment. Values stay, and controls are carried out and reported as"
+    " before.",
+    remedy="Drop the frame that nobody acked, and nothing else: whoever restarts instead forgets what was"
+    " set.",
     section="1.8",
     needs=(WRITABLE,),
-    defects=("stuck-after-give-up",),
+    defects=("stuck-after-give-up", "restarts-after-give-up"),
 )
 async def recovers(bench: Bench) -> None:
-    await _unacked(bench)
     point = bench.point
     await bench.settle()
+    raw = bench.others(point)
+    since = bench.line.mark()
+    with bench.line.withhold(Command.P0_FROM_MCU):
+        await _report_for(bench, since)
+        await _watched(bench, since)
+    await bench.settle()
+    got = await bench.read()
+    if point.name in got and not bench.same(point.name, raw[point.name], got[point.name]):
+        raise bench.fail(
+            "a value that was set is gone since its report was given up",
+            expected=bench.shown(raw, raw),
+            got=bench.shown(raw, got),
+        )
     raw = bench.others(point)
     since = bench.line.mark()
     await bench.set_and_check(raw, "a control after a report was given up")
@@ -273,16 +388,50 @@ async def recovers(bench: Bench) -> None:
     defects=("ack-sn-unchecked",),
 )
 async def number_checked(bench: Bench) -> None:
+    wait, _most = await _usual_wait(bench)
     await bench.settle()
     since = bench.line.mark()
     with bench.line.withhold(wrong_sn=True):
         await _report_for(bench, since)
-        await bench.line.listen(bench.patience(RESEND_LATEST))
+        await bench.line.listen(wait)
         sent = bench.line.frames(since, Command.P0_FROM_MCU)
+    bench.line.ack(sent[-1])
     if len(sent) < 2:
         raise bench.fail(
             "an ack with another number ended the repetitions", expected="the report again", got=sent
         )
+
+
+@group.case(
+    "timer",
+    "Repetitions come in time, whatever the clock of the firmware shows",
+    rule="A counter of milliseconds with 16 bits begins again every 65.5 s. Compared as `now >= sent + 200`"
+    " it gives a repetition at once, or none for a minute.",
+    remedy="Compare differences, `(uint16_t)(now - sent) >= 200`, and never two times.",
+    section="1.8",
+    needs=(SLOW, WRITABLE),
+    defects=("timer-wraps",),
+)
+async def timer(bench: Bench) -> None:
+    wait, most = await _usual_wait(bench)
+    await bench.settle()
+    end = bench.line.now() + _LONG_RUN
+    with bench.line.withhold(Command.P0_FROM_MCU):
+        while bench.line.now() < end:
+            since = bench.line.mark()
+            await _report_for(bench, since)
+            for count in range(2, most + 1):
+                await _copied(bench, since, count, wait)
+            copies = _copies(bench, since)
+            bench.line.ack(copies[-1])
+            early = [b for a, b in itertools.pairwise(copies) if b.began - a.time < RESEND_EARLIEST]
+            if early or len(copies) < most:
+                raise bench.fail(
+                    "a report was repeated at once" if early else "a report was not repeated as before",
+                    expected=f"{most} transmissions, as at other times, 200 ms apart",
+                    got=copies,
+                    entry=(early or copies)[0],
+                )
 
 
 def _long_frames(setting: Setting) -> str:
@@ -344,26 +493,38 @@ def _broken(bench: Bench, since: int) -> list[Entry]:
     rule="One counter for all commands of a side, plus one each, FF is followed by 0.",
     remedy="Count in one place, by one, for every new command; a repetition keeps its number.",
     section="1.4",
-    defects=("sn-not-incremented", "sn-copied-from-peer", "sn-skips", "resend-new-sn"),
+    defects=("sn-not-incremented", "sn-copied-from-peer", "sn-skips", "sn-wraps-early", "resend-new-sn"),
     severity=SHOULD,
     observes=True,
 )
 async def counter(bench: Bench) -> None:
     previous: Entry | None = None
-    for entry in bench.line.received():
+    booted = 0.0
+    for entry in bench.line.entries:
         frame = entry.frame
         if isinstance(entry.item, BadFrame):
             previous = None  # its number may have been lost with it
+        if entry.direction == "sent":
+            if frame is not None and frame.command == Command.DEVICE_INFO:
+                previous = None  # it may begin again with a module that does
+            if frame is not None and frame.command == Command.RESTART_MCU:
+                booted = entry.time + RESTART_PATIENCE
+            continue
+        if entry.time < booted:
+            previous = None
         if not is_mcu_command(frame) or frame is None or frame.command == Command.ILLEGAL_FRAME_FROM_MCU:
             continue
         if previous is None or previous.frame is None or previous.frame == frame:
             previous = entry
             continue
         step = (frame.sn - previous.frame.sn) & 0xFF
-        if step != 1 and frame.sn != 0:
+        if step != 1:
+            last = previous.frame.sn
             raise bench.fail(
-                "the numbers of two commands that follow each other do not",
-                expected=f"sn {(previous.frame.sn + 1) & 0xFF}",
+                f"{frame.sn} came after {last}: the counter ends early, or the MCU restarted"
+                if frame.sn < min(last, 2)
+                else "the numbers of two commands that follow each other do not",
+                expected=f"sn {(last + 1) & 0xFF}",
                 got=[previous, entry],
                 entry=entry,
             )
