@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from support_check import BYTE_TIME, MAIN, benched, check, mcu_process, product
+from test_check_allowed import judged as sound_or_not
+from test_check_allowed import mcu
 from test_check_reports import PET, gizsim
 
 from gizserial.errors import CaptureError
@@ -22,6 +25,7 @@ from gizserial.framing import Frame
 from gizserial.io.base import LineEvent
 from gizserial.io.memory import MemoryLink
 from gizserial.io.memory_transport import MemoryTransport
+from gizserial.io.recorder import CaptureRecorder
 from sim.clock import run_virtual
 from sim.conformance import line as bench_line
 from sim.conformance import outputs, report_junit
@@ -38,6 +42,8 @@ from sim.conformance.model import (
 )
 from sim.conformance.runner import run_cases
 from sim.conformance.words import Words
+from sim.mcu_defects.hooks import is_control, receiving
+from sim.mcu_defects.machine import DefectiveMcu
 
 
 @contextlib.asynccontextmanager
@@ -76,6 +82,22 @@ def judged(talk: bytes, every: float, cases: tuple[Case, ...]) -> RunResult:
 
 
 # --- peers
+
+
+def _hangs_at_a_control(machine: DefectiveMcu, frame: Frame) -> Frame | None:
+    if is_control(frame):
+        machine.deaf(3600.0)
+        return None
+    return frame
+
+
+def test_an_mcu_that_hangs_ends_the_run_and_is_said_to_hang() -> None:
+    of = product("pet-house")
+    cases = tuple(named(("ack.status", "control.bool", "control.enum", "control.number")))
+    run = sound_or_not(of, mcu(of, receiving(_hangs_at_a_control)), cases=cases)
+    assert [result.case.id for result in run.results] == ["ack.status", "control.bool"]
+    assert run.stopped.startswith("the MCU fell silent: its last frame came")
+    assert "in ack.status, and none in control.bool; switch it off and on" in run.stopped
 
 
 def test_only_noise_ends_after_one_case_with_what_to_do() -> None:
@@ -216,6 +238,35 @@ def test_one_file_that_fails_does_not_keep_the_others(
     errors = files.write(check(product("pet-house"), cases=named(("info.answered",))))
     assert [error.source for error in errors] == [str(tmp_path / "r.xml")]
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_a_capture_is_written_as_it_happens(tmp_path: Path) -> None:
+    """A run that is killed has no end at which anything could be written."""
+    path = tmp_path / "run.jsonl"
+    path.write_text("old")
+    files = outputs.Outputs(capture=str(path), product_key="0123")
+    assert path.read_text() == "old", "nothing has crossed the line yet"
+    files.recorded("sent", b"\xff\xff", 0.5)
+    meta, record = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert meta["meta"]["product_key"] == "0123"
+    assert record == {"t": 0.5, "dir": "module>mcu", "hex": "ffff"}
+    files._close_capture(check(product("pet-house"), cases=()))
+
+
+def test_a_capture_that_cannot_grow_costs_the_capture_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = outputs.Outputs(capture=str(tmp_path / "run.jsonl"), html=str(tmp_path / "r.html"))
+
+    def full(_recorder: CaptureRecorder, _record: object) -> None:
+        raise CaptureError("run.jsonl", os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(CaptureRecorder, "add", full)
+    files.recorded("sent", b"\xff\xff", 0.5)
+    files.recorded("sent", b"\xff\xff", 0.6)
+    errors = files.write(check(product("pet-house"), cases=named(("info.answered",))))
+    assert [error.source for error in errors] == ["run.jsonl"]
+    assert (tmp_path / "r.html").exists()
 
 
 async def test_one_name_for_two_files_is_refused() -> None:

@@ -120,7 +120,14 @@ def check(
     for name in leave:
         product.point(name)
     least = Severity[fail_on.upper()]
-    outputs = Outputs(report=report, html=html, json_file=json_file, capture=capture, fails_from=least)
+    outputs = Outputs(
+        report=report,
+        html=html,
+        json_file=json_file,
+        capture=capture,
+        product_key=product.product_key,
+        fails_from=least,
+    )
     transport = open_port(port, baud=baud, pace=pace)
     setting = Setting(product=product, leave=frozenset(leave), person=ask, slow=slow, large=large)
     quiet = json_file == "-"

@@ -156,6 +156,11 @@ class CaseResult:
     seconds: float = 0.0
     entries: tuple[Entry, ...] = ()
 
+    @property
+    def remark(self) -> bool:
+        """A deviation from a ``may``."""
+        return self.verdict is Verdict.FAILED and self.case.severity is Severity.MAY
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
@@ -180,6 +185,10 @@ class RunResult:
     def failed(self, least: Severity = Severity.SHOULD) -> list[CaseResult]:
         """Failed cases of at least that severity."""
         return [result for result in self.of(Verdict.FAILED) if result.case.severity >= least]
+
+    def remarks(self) -> list[CaseResult]:
+        """Deviations from a ``may``."""
+        return [result for result in self.results if result.remark]
 
 
 class CaseFailedError(Exception):

@@ -9,29 +9,27 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from typing import Final, TextIO
+from typing import TextIO
 
 import click
 
-from gizserial.capture.formats import format_of
-from gizserial.capture.record import Meta, Record
-from gizserial.commands import Direction as WireDirection
+from gizserial.commands import Role
 from gizserial.errors import CaptureError
 from gizserial.io.driver import Direction
 from gizserial.io.files import atomic_writer, try_writing
+from gizserial.io.recorder import CaptureRecorder
 from sim.conformance import report_html, report_json, report_junit
 from sim.conformance.bench import Press
 from sim.conformance.model import Case, CaseResult, RunResult, Severity
 from sim.conformance.report_text import outcome
 
-_DIRECTIONS: Final[dict[str, WireDirection]] = {"sent": "module>mcu", "received": "mcu>module"}
-
 
 class Outputs:
-    """The files of a run; each is written whole or not at all.
+    """The files of a run: the capture grows while it runs, the reports are written whole at its end.
 
     That they can be written is tried at once: a run takes minutes.
 
+    :param product_key: Stands in the capture.
     :param fails_from: Least severity that counts as a failure in JUnit XML.
     :raises CaptureError: a file cannot be written, or a capture has no known suffix.
     :raises UsageError: two reports have the same file.
@@ -44,42 +42,47 @@ class Outputs:
         html: str | None = None,
         json_file: str | None = None,
         capture: str | None = None,
+        product_key: str = "",
         fails_from: Severity = Severity.SHOULD,
     ) -> None:
-        self._report, self._html, self._json, self._capture = report, html, json_file, capture
+        self._report, self._html, self._json = report, html, json_file
         self._fails_from = fails_from
-        self._records: list[Record] = []
+        self._recorder: CaptureRecorder | None = None
+        self._unrecorded: CaptureError | None = None
 
         named = [path for path in (report, html, json_file, capture) if path not in {None, "-"}]
         if len(set(named)) < len(named):
             raise click.UsageError("two reports go to the same file; give each a name of its own")
         if capture is not None:
-            format_of(capture)
+            self._recorder = CaptureRecorder(capture, product_key=product_key, tool="gizsim check")
         for path in named:
             try_writing(str(path))
 
     def recorded(self, direction: Direction, data: bytes, now: float) -> None:
-        """Everything that crosses the line."""
-        self._records.append(Record(round(now, 6), _DIRECTIONS[direction], data))
+        """Everything that crosses the line. A capture that cannot grow any more does not end the run."""
+        recorder = self._recorder
+        if recorder is None or self._unrecorded is not None:
+            return
+        try:
+            if not recorder.opened:
+                recorder.__enter__()  # the first bytes replace an older file, and nothing before
+            recorder.of(Role.MODULE)(direction, data, now)
+        except CaptureError as error:
+            self._unrecorded = error
 
     def write(self, run: RunResult) -> list[CaptureError]:
         """Everything; one file that cannot be written does not keep the others. Gives what went wrong."""
-        errors = []
-        for write in (self._write_json, self._write_report, self._write_page, self._write_capture):
+        errors = [] if self._unrecorded is None else [self._unrecorded]
+        for write in (self._write_json, self._write_report, self._write_page, self._close_capture):
             try:
                 write(run)
             except CaptureError as error:
                 errors.append(error)
         return errors
 
-    def _write_capture(self, run: RunResult) -> None:
-        if self._capture is None:
-            return
-        with atomic_writer(self._capture) as file:
-            meta = Meta({"product_key": run.product.product_key, "tool": "gizsim check"})
-            writer = format_of(self._capture).writer(file, self._capture, meta)
-            for record in self._records:
-                writer.write(record)
+    def _close_capture(self, _run: RunResult) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
 
     def _write_json(self, run: RunResult) -> None:
         if self._json == "-":

@@ -25,7 +25,7 @@ def case_result(result: CaseResult, words: Words) -> dict[str, Any]:
     return {
         "kind": "case",
         **about(result.case),
-        "verdict": result.verdict.value,
+        "verdict": "remark" if result.remark else result.verdict.value,
         **({"reason": result.reason} if result.reason else {}),
         "t": round(result.began, 6),
         "seconds": round(result.seconds, 6),
@@ -74,7 +74,8 @@ def summary(run: RunResult) -> dict[str, Any]:
     return {
         "kind": "summary",
         **{verdict.value: len(run.of(verdict)) for verdict in Verdict},
-        "remarks": len(run.of(Verdict.FAILED)) - len(run.failed()),
+        "failed": len(run.failed()),
+        "remarks": len(run.remarks()),
         "seconds": round(run.seconds, 3),
         "mcu": run.facts,
         **({"not_restored": run.restored} if run.restored else {}),

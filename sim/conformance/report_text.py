@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from sim.conformance.model import Case, CaseResult, Entry, Finding, RunResult, Severity, Verdict
+from sim.conformance.model import Case, CaseResult, Entry, Finding, RunResult, Verdict
 from sim.conformance.words import Words
 
 _COLOURS: Final = {
@@ -37,7 +37,7 @@ def verdict_word(result: CaseResult) -> str:
     if result.verdict is Verdict.PASSED:
         return "ok"
     if result.verdict is Verdict.FAILED:
-        return "remark" if result.case.severity is Severity.MAY else "FAILED"
+        return "remark" if result.remark else "FAILED"
     return str(result.verdict.value)
 
 
@@ -67,10 +67,9 @@ def _lines(run: RunResult) -> Iterator[str]:
 def figures(run: RunResult) -> str:
     """How many cases ended how, and how long it took."""
     counts = {verdict: len(run.of(verdict)) for verdict in Verdict}
-    remarks = len(run.of(Verdict.FAILED)) - len(run.failed())
     parts = [f"{counts[Verdict.PASSED]} passed", f"{len(run.failed())} failed"]
-    if remarks:
-        parts.append(f"{remarks} with remarks")
+    if run.remarks():
+        parts.append(f"{len(run.remarks())} with remarks")
     if counts[Verdict.BROKEN]:
         parts.append(f"{counts[Verdict.BROKEN]} broken")
     parts.append(f"{counts[Verdict.SKIPPED]} skipped")

@@ -95,7 +95,7 @@ class _Run:
         bench = self._bench
         try:
             await bench.line.listen(0.05)
-            ack = await self._met()
+            ack = await self._met("the MCU does not answer yet")
             self._know(ack.frame.payload if ack.frame is not None else b"")
             await bench.push_status(CONNECTED)
             await bench.settle()
@@ -118,11 +118,13 @@ class _Run:
             await bench.change()
         await self._tidy()
 
-    async def _met(self) -> Entry:
-        """The answer to 01, for which a board that restarts when its port is opened has some time.
+    async def _met(self, silence: str) -> Entry:
+        """The answer to 01, for which a board that restarts, as some do when their port is opened, has time.
 
+        :param silence: What is told when it does not come at once.
         :raises CaseFailedError: it never came.
         """
+        told = False
         deadline = self._bench.line.now() + RESTART_PATIENCE
         while True:
             try:
@@ -130,9 +132,9 @@ class _Run:
             except CaseFailedError:
                 if self._bench.line.now() >= deadline:
                     raise
-                if self._waiting is not None:
-                    self._waiting(f"the MCU does not answer yet: waiting up to {RESTART_PATIENCE:g} s ...")
-                    self._waiting = None
+                if self._waiting is not None and not told:
+                    self._waiting(f"{silence}: waiting up to {RESTART_PATIENCE:g} s ...")
+                told = True
 
     def _know(self, payload: bytes) -> None:
         try:
@@ -201,9 +203,29 @@ class _Run:
         )
         if self._silent and not self._stopped:
             self._stopped = _no_mcu(bench.line.entries)
+        if verdict in {Verdict.FAILED, Verdict.BROKEN} and not case.observes and not self._stopped:
+            await self._require_life(case, entries)
         if not case.observes and not self._stopped:
             await self._tidy()
         return result
+
+    async def _require_life(self, case: Case, entries: Sequence[Entry]) -> None:
+        """End the run when the MCU has fallen silent: every case that follows would say so again."""
+        received = [entry for entry in self._bench.line.entries if entry.direction == "received"]
+        if not entries or any(entry.direction == "received" and entry.framed for entry in entries):
+            return
+        last = max((entry.time for entry in received if entry.framed), default=0.0)
+        during = next((r.case.id for r in reversed(self._results) if r.began <= last), "the handshake")
+        try:
+            await self._met("the MCU does not answer any more")
+        except CaseFailedError:
+            self._stopped = (
+                f"the MCU fell silent: its last frame came {last:.1f} s after the start, in {during}, and none"
+                f" in {case.id};"
+                " switch it off and on, and look with --only and --skip for the case that does it"
+            )
+        except LineLostError as lost:
+            self._stopped = f"the line cannot be used any more: {lost}"
 
     async def _tidy(self) -> None:
         """The values as they were found, so that the next case and the user find them so."""
