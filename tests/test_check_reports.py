@@ -188,3 +188,12 @@ def test_json_on_standard_output_is_alone_there(monkeypatch: pytest.MonkeyPatch)
     assert [line["kind"] for line in lines] == ["case", "summary"]
     assert result.exit_code == 1
     assert "only what was sent came back" in lines[1]["stopped"]
+
+
+def test_what_another_case_has_told_already_is_one_line() -> None:
+    """One fault, a read that lacks its last byte, makes many cases fail."""
+    run = check(product("greenhouse"), ("read-reply-short",), named(("read", "status.harmless")))
+    text = report_text.summary(run)
+    assert len(run.failed()) > 2
+    assert text.count("What to do:") < len(run.of(Verdict.FAILED))
+    assert " (as in status.harmless)" in text

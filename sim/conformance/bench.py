@@ -269,7 +269,14 @@ class Bench(Exchanges):
                 f"{what} was acked, but {self.shown(wrong, raw)} did not arrive",
                 expected=self.shown(raw, raw),
                 got=self.shown([name for name in wrong if name in got], got) or "no value",
+                entry=self._last_told() if any(name in got for name in wrong) else None,
             )
+
+    def _last_told(self) -> Entry | None:
+        """The last frame with values: a report, or the answer to a read."""
+        told = (Command.P0_FROM_MCU, Command.P0_TO_MCU + 1)
+        frames = reversed(self.line.frames())
+        return next((e for e in frames if e.frame and e.frame.command in told and e.frame.payload), None)
 
     def shown(self, names: Iterable[str], raw: Mapping[str, Raw]) -> str:
         """Values for a person, with their raw wire values."""

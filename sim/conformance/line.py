@@ -218,7 +218,7 @@ class BenchLine:
                 self._on_bytes("received", event.data, self.now())
             self._take(event.data)
         elif isinstance(event, Lost):
-            self._lost = event.reason
+            self._lost = event.reason.partition(";")[0]  # what the port does next is of no use to a run
         elif isinstance(event, Back):
             self._lost = ""
         self._changed.set()

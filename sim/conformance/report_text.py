@@ -48,9 +48,12 @@ def summary(run: RunResult) -> str:
 
 def _lines(run: RunResult) -> Iterator[str]:
     words = Words(run.product)
+    told: dict[tuple[str, ...], str] = {}
     for result in run.of(Verdict.FAILED):
         yield ""
-        yield from _failed(result, words)
+        same = tuple(_alike(finding.text) for finding, _more in grouped(result.findings))
+        first = told.setdefault(same, result.case.id)
+        yield from _failed(result, words) if first == result.case.id else _failed_likewise(result, first)
     for result in run.of(Verdict.BROKEN):
         yield f"\n{outcome(result)}"
     yield ""
@@ -78,7 +81,7 @@ def figures(run: RunResult) -> str:
 
 def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     case = result.case
-    yield click.style(f"{verdict_word(result)}  {case.id}: {case.title}", fg="red", bold=True)
+    yield _heading(result)
     yield f"  {source(case)}. {case.rule}"
     yield f"  What to do: {case.remedy}"
     for finding, more in grouped(result.findings):
@@ -89,6 +92,19 @@ def _failed(result: CaseResult, words: Words) -> Iterator[str]:
     if shown:
         yield "  on the line:"
         yield from (f"    {words.line(entry)}" for entry in shown)
+
+
+def _failed_likewise(result: CaseResult, first: str) -> Iterator[str]:
+    """A case that found what another one has told already: one fault makes many of them fail."""
+    yield _heading(result)
+    for finding, _more in grouped(result.findings):
+        yield f"  - {finding.text} (as in {first})"
+
+
+def _heading(result: CaseResult) -> str:
+    text = f"{verdict_word(result)}  {result.case.id}: {result.case.title}"
+    heading: str = click.style(text, fg="red", bold=True)
+    return heading
 
 
 def _finding(finding: Finding, words: Words) -> Iterator[str]:
@@ -114,10 +130,15 @@ def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, int]]:
     """Findings that say the same but for numbers: the first of each, and how many more there are."""
     groups: dict[str, tuple[Finding, int]] = {}
     for finding in findings:
-        same = re.sub(r"[0-9A-F]*[0-9][0-9A-F]*", "#", finding.text)
+        same = _alike(finding.text)
         first, more = groups.get(same, (finding, -1))
         groups[same] = first, more + 1
     return list(groups.values())
+
+
+def _alike(text: str) -> str:
+    """The text without its numbers."""
+    return re.sub(r"[0-9A-F]*[0-9][0-9A-F]*", "#", text)
 
 
 def around(result: CaseResult, most: int = _AROUND) -> list[Entry]:

@@ -220,9 +220,9 @@ class _Run:
             await self._met("the MCU does not answer any more")
         except CaseFailedError:
             self._stopped = (
-                f"the MCU fell silent: its last frame came {last:.1f} s after the start, in {during}, and none"
-                f" in {case.id};"
-                " switch it off and on, and look with --only and --skip for the case that does it"
+                f"the MCU fell silent: its last frame came {last:.1f} s after the start, in {during}, and"
+                f" none in {case.id}; switch it off and on, and look with --only and --skip for the case that"
+                " does it"
             )
         except LineLostError as lost:
             self._stopped = f"the line cannot be used any more: {lost}"
