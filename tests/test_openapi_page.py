@@ -17,3 +17,9 @@ async def test_the_page_needs_no_other_host() -> None:
         assert "default-src 'none'" in policy
         assert "connect-src 'self'" in policy
         assert (await client.get("/openapi.json")).json()["paths"]["/app/login"]["post"]["tags"] == ["Users"]
+
+
+async def test_the_address_alone_leads_to_it() -> None:
+    async with app_cloud() as cloud, visitor(cloud) as client:
+        answer = await client.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (307, "/docs")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from sim.cloud.api_errors import ApiError, Code
@@ -49,6 +49,7 @@ GROUPS: Final[tuple[Callable[[AppSide], Calls], ...]] = (
 def add_open_api(app: FastAPI, side: AppSide) -> None:
     """Add the calls of apps to the application, and a page to read and try them."""
     _refuse_as_documented(app)
+    app.add_api_route("/", _start, include_in_schema=False)
     app.add_api_route("/docs", _page, include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route("/captcha/image/{number}", _captcha, include_in_schema=False)
     for group in (*GROUPS, *((admin_calls, firmware_calls) if side.config.admin else ())):
@@ -74,6 +75,11 @@ def _refuse_as_documented(app: FastAPI) -> None:
 
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, refused)
+
+
+async def _start() -> RedirectResponse:
+    """Who opens the address of the cloud in a browser sees what it can do."""
+    return RedirectResponse("/docs")
 
 
 async def _page() -> HTMLResponse:
