@@ -150,8 +150,8 @@ def test_a_dense_curve_forgets_reports_between_two_others_of_the_same_value() ->
         curve.add(float(t), number)
     assert curve.samples[MOST_DOTS:] == [(200.0, 1.0), (299.0, 1.0), (300.0, 2.0), (399.0, 2.0)]
     after = 400.0 + GAP
-    for t in (after, after + 1, after + 2):
-        curve.add(t, 2.0)
+    for late in (after, after + 1, after + 2):
+        curve.add(late, 2.0)
     assert curve.samples[-3:] == [(399.0, 2.0), (after, 2.0), (after + 2, 2.0)]
 
 
