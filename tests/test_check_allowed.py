@@ -12,6 +12,7 @@ from support_check import BYTE_TIME, Finger, product
 from support_sdk import sdk_mcu
 
 from gizserial.commands import Command
+from gizserial.datapoints import Raw
 from gizserial.events import Event
 from gizserial.framing import Frame
 from gizserial.io.driver import Driver
@@ -27,7 +28,7 @@ from sim.conformance.cases import CASES, named
 from sim.conformance.line import BenchLine
 from sim.conformance.model import Case, RunResult, Setting, Severity, Verdict
 from sim.conformance.runner import run_cases
-from sim.mcu_defects.hooks import is_ack, is_report
+from sim.mcu_defects.hooks import OnRaw, controlling, is_ack, is_report
 from sim.mcu_defects.machine import DefectiveMcu
 from sim.mcu_defects.model import Fault, Out, row
 
@@ -174,3 +175,27 @@ def test_versions_that_are_filled_with_blanks() -> None:
     of = product("pet-house")
     machine = mcu(of, hard_ver="V1.0    ", info_variant="D", data={"cfgMode": "1", "apName0": "John"})
     assert failed(judged(of, machine, cases=tuple(named(("info",))))) == {}
+
+
+def _preset_sets_colours(_mcu: DefectiveMcu, raw: dict[str, Raw]) -> dict[str, Raw]:
+    return raw | {"LED_R": 254, "LED_G": 70, "LED_B": 3} if raw.get("LED_Color") else raw
+
+
+def _colour_ends_preset(_mcu: DefectiveMcu, raw: dict[str, Raw]) -> dict[str, Raw]:
+    return raw | {"LED_Color": 0} if raw.keys() & {"LED_R", "LED_G", "LED_B"} else raw
+
+
+@pytest.mark.parametrize(
+    ("change", "moves"),
+    [
+        (_preset_sets_colours, {"LED_Color moves"}),
+        (_colour_ends_preset, {"LED_R moves", "LED_G moves", "LED_B moves"}),
+    ],
+)
+def test_points_that_the_product_links_are_found_out_and_not_taken_for_lost(
+    change: OnRaw, moves: set[str]
+) -> None:
+    of = product("pet-house")
+    run = judged(of, mcu(of, controlling(change)))
+    assert failed(run) == {}
+    assert moves <= run.facts.keys()

@@ -77,6 +77,8 @@ class Bench(Exchanges):
         self.beyond: dict[str, Raw] = {}
         """Values outside the definition's range that the bench wrote: seeing them again is no news."""
         self._person = person
+        self.links: dict[str, frozenset[str]] = {}
+        """Points that the product itself moves with another one, as far as the run found out."""
         self.asked: list[float] = []
         """When somebody was asked to press a button."""
 

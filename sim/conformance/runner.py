@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -95,7 +96,7 @@ class _Run:
         bench = self._bench
         try:
             await bench.line.listen(0.05)
-            ack = await self._met("the MCU does not answer yet")
+            ack = await self._met("the MCU does not answer yet", Command.DEVICE_INFO)
             self._know(ack.frame.payload if ack.frame is not None else b"")
             await bench.push_status(CONNECTED)
             await bench.settle()
@@ -118,17 +119,20 @@ class _Run:
             await bench.change()
         await self._tidy()
 
-    async def _met(self, silence: str) -> Entry:
-        """The answer to 01, for which a board that restarts, as some do when their port is opened, has time.
+    async def _met(self, silence: str, *commands: Command) -> Entry:
+        """An answer to one of the commands, for which a board that restarts has some time.
+
+        Some restart when their port is opened.
 
         :param silence: What is told when it does not come at once.
         :raises CaseFailedError: it never came.
         """
         told = False
+        asked = itertools.cycle(commands)
         deadline = self._bench.line.now() + RESTART_PATIENCE
         while True:
             try:
-                return await self._bench.exchange(self._bench.command(Command.DEVICE_INFO))
+                return await self._bench.exchange(self._bench.command(next(asked)))
             except CaseFailedError:
                 if self._bench.line.now() >= deadline:
                     raise
@@ -217,7 +221,7 @@ class _Run:
         last = max((entry.time for entry in received if entry.framed), default=0.0)
         during = next((r.case.id for r in reversed(self._results) if r.began <= last), "the handshake")
         try:
-            await self._met("the MCU does not answer any more")
+            await self._met("the MCU does not answer any more", Command.HEARTBEAT, Command.DEVICE_INFO)
         except CaseFailedError:
             self._stopped = (
                 f"the MCU fell silent: its last frame came {last:.1f} s after the start, in {during}, and"
@@ -246,6 +250,8 @@ class _Run:
     def end(self) -> RunResult:
         """Everything that was found out."""
         bench = self._bench
+        for name, moved in bench.links.items():
+            self._facts[f"{name} moves"] = ", ".join(sorted(moved))
         return RunResult(
             product=bench.product,
             results=tuple(self._results),

@@ -9,6 +9,7 @@ from gizserial.product import DataPoint, DataType
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import SHOULD, Group
 from sim.conformance.exchanges import CONNECTED, OFFLINE
+from sim.conformance.links import set_together
 from sim.conformance.model import (
     NUMBERS,
     TWO_WRITABLE,
@@ -140,12 +141,12 @@ async def binaries(bench: Bench) -> None:
 async def several(bench: Bench) -> None:
     for turn in range(2):
         raw = {p.name: sample_values(p)[turn % len(sample_values(p))] for p in bench.writable}
-        await bench.set_and_check(raw, "a control of all writable points at once", read_back=True)
+        await set_together(bench, raw, "a control of all writable points at once", read_back=True)
     # Not neighbours: in variable length the bits of what is not flagged are not there.
     for some in (bench.writable[::2], bench.writable[1::2], bench.writable[::-3]):
         for turn in range(2):
             raw = {p.name: sample_values(p)[turn % len(sample_values(p))] for p in some}
-            await bench.set_and_check(raw, "a control of some writable points")
+            await set_together(bench, raw, "a control of some writable points")
 
 
 @group.case(

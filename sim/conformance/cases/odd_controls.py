@@ -49,7 +49,10 @@ async def unflagged(bench: Bench) -> None:
         await bench.control_and_rest({point.name: value}, payload=payload, note=note)
         now = await bench.read()
         bench.require_unchanged(
-            before, now, f"a control of {point.name} changed points that it does not flag", point.name
+            before,
+            now,
+            f"a control of {point.name} changed points that it does not flag",
+            *(point.name, *bench.links.get(point.name, ())),
         )
         before = now
 
