@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
 
 from gizserial.commands import Command
 from gizserial.framing import BadFrame, Frame
@@ -13,11 +12,19 @@ from sim.conformance.cases.registry import MAY, SHOULD, Group
 from sim.conformance.exchanges import CONNECTED
 from sim.conformance.line import is_mcu_command
 from sim.conformance.model import SLOW, WRITABLE, CaseSkippedError, Entry, Need, Setting
+from sim.conformance.repetitions import (
+    copied,
+    copies_of,
+    repeated_after,
+    report_for,
+    unacked,
+    usual_wait,
+    watched,
+)
 from sim.conformance.thresholds import (
     MODULE_TRIES,
     REPORT,
     RESEND_EARLIEST,
-    RESEND_END,
     RESEND_LATEST,
     RESEND_PATIENCE,
     RESTART_PATIENCE,
@@ -30,64 +37,11 @@ group = Group(
     " ack comes (06, same number) or the third wait is over.",
 )
 
-_TURNS = 3
 _LONG_RUN = 132.0
 """Seconds: a counter of milliseconds with 16 bits begins again twice in them."""
 _WRAPS = 260
 _SHORT = 64
 """Bytes of status, twice, and flags up to which 256 controls with their reports take less than 30 s."""
-_MANY = 20
-"""Reports among which copies are looked for; where more come, another case has its finding."""
-
-
-async def _report_for(bench: Bench, since: int) -> None:
-    """Have the MCU send a report, by a control."""
-    point = bench.point
-    await bench.control(bench.others(point))
-    await bench.line.until(lambda: bench.line.frames(since, Command.P0_FROM_MCU), bench.patience(REPORT))
-    if not bench.line.frames(since, Command.P0_FROM_MCU):
-        raise bench.fail(
-            "no report followed a control, so no repetition can be seen", expected="a report", got="nothing"
-        )
-
-
-async def _unacked(bench: Bench) -> list[Entry]:
-    """All transmissions of one report that nobody acks.
-
-    Another report may take its place, as in generated code: then it is tried again.
-    """
-    sent: list[Entry] = []
-    for _ in range(_TURNS):
-        await bench.settle()
-        since = bench.line.mark()
-        with bench.line.withhold(Command.P0_FROM_MCU):
-            await _report_for(bench, since)
-            sent = await _watched(bench, since)
-        if len(sent) > 1 or len(bench.line.frames(since, Command.P0_FROM_MCU)) == len(sent):
-            break
-    return sent
-
-
-async def _watched(bench: Bench, since: int) -> list[Entry]:
-    """Watch the first report after the mark until no copy of it comes any more."""
-    first = bench.line.frames(since, Command.P0_FROM_MCU)[0].frame
-
-    def copies() -> list[Entry]:
-        found = bench.line.frames(since, Command.P0_FROM_MCU)
-        return [e for e in found if e.frame is not None and first is not None and e.frame.sn == first.sn]
-
-    def news() -> bool:
-        return len(bench.line.frames(since, Command.P0_FROM_MCU)) > known
-
-    wait = bench.patience(RESEND_PATIENCE)
-    while len(sent := copies()) <= TRANSMISSIONS:
-        known = len(bench.line.frames(since, Command.P0_FROM_MCU))
-        if known > _MANY or not await bench.line.until(news, wait):
-            break
-        if len(both := copies()) > 1:
-            interval = both[-1].began - both[-2].time
-            wait = bench.patience(max(RESEND_LATEST, RESEND_END * interval))
-    return sent
 
 
 def _transmissions(bench: Bench, sent: list[Entry]) -> list[Entry]:
@@ -110,7 +64,7 @@ def _transmissions(bench: Bench, sent: list[Entry]) -> list[Entry]:
     defects=("resend-missing", "resend-new-sn"),
 )
 async def repeats(bench: Bench) -> None:
-    _transmissions(bench, await _unacked(bench))
+    _transmissions(bench, await unacked(bench))
 
 
 @group.case(
@@ -124,7 +78,7 @@ async def repeats(bench: Bench) -> None:
     defects=("resend-once",),
 )
 async def count(bench: Bench) -> None:
-    sent = await _unacked(bench)
+    sent = await unacked(bench)
     if len(sent) == 1:
         raise CaseSkippedError("it is not sent again at all: resend.repeats has that")
     if len(sent) < MODULE_TRIES:
@@ -148,8 +102,8 @@ async def same_frame(bench: Bench) -> None:
     await bench.settle()
     since = bench.line.mark()
     with bench.line.withhold(Command.P0_FROM_MCU):
-        await _report_for(bench, since)
-        await _watched(bench, since)
+        await report_for(bench, since)
+        await watched(bench, since)
         sent = bench.line.frames(since, Command.P0_FROM_MCU)
     first = sent[0]
     repeated = any(e.wire == first.wire for e in sent[1:])
@@ -182,7 +136,7 @@ def _near(entry: Entry, first: Entry, *, repeated: bool) -> bool:
     defects=("resend-too-fast", "resend-too-slow"),
 )
 async def interval(bench: Bench) -> None:
-    sent = await _unacked(bench)
+    sent = await unacked(bench)
     for earlier, later in itertools.pairwise(sent):
         gap = later.began - earlier.time
         if gap < RESEND_EARLIEST:
@@ -209,7 +163,7 @@ async def interval(bench: Bench) -> None:
     defects=("resend-forever",),
 )
 async def gives_up(bench: Bench) -> None:
-    sent = await _unacked(bench)
+    sent = await unacked(bench)
     if len(sent) > TRANSMISSIONS:
         raise bench.fail(
             f"a report was sent {len(sent)} times, and there was no end to it",
@@ -232,12 +186,12 @@ async def ends_with_ack(bench: Bench) -> None:
         await bench.settle()
         since = bench.line.mark()
         with bench.line.withhold(Command.P0_FROM_MCU):
-            await _report_for(bench, since)
-            if not await _copied(bench, since, acked, bench.patience(RESEND_PATIENCE)):
+            await report_for(bench, since)
+            if not await copied(bench, since, acked, bench.patience(RESEND_PATIENCE)):
                 return  # it is not sent again at all: resend.repeats has that
-            bench.line.ack(_copies(bench, since)[-1])
+            bench.line.ack(copies_of(bench, since)[-1])
         await bench.line.listen(1.0)
-        copies = _copies(bench, since)
+        copies = copies_of(bench, since)
         if len(copies) > acked:
             what = "it" if acked == 1 else "its repetition"
             raise bench.fail(
@@ -246,48 +200,6 @@ async def ends_with_ack(bench: Bench) -> None:
                 got=copies,
                 entry=copies[acked],
             )
-
-
-def _copies(bench: Bench, since: int) -> list[Entry]:
-    """The first report after the mark and its repetitions."""
-    found = bench.line.frames(since, Command.P0_FROM_MCU)
-    return [entry for entry in found if entry.frame == found[0].frame]
-
-
-async def _copied(bench: Bench, since: int, count: int, within: float) -> bool:
-    """Wait until the first report after the mark was sent so often in all; gives whether it was."""
-    return await bench.line.until(lambda: len(_copies(bench, since)) >= count, within)
-
-
-async def _usual_wait(bench: Bench) -> tuple[float, int]:
-    """How long to wait for a repetition of this MCU, and how often it sends a report in all.
-
-    :raises CaseSkippedError: it repeats nothing.
-    """
-    sent = await _unacked(bench)
-    if len(sent) < 2:
-        raise CaseSkippedError("it is not sent again at all: resend.repeats has that")
-    wait = bench.patience(max(RESEND_LATEST, RESEND_END * (sent[1].began - sent[0].time)))
-    return wait, min(len(sent), MODULE_TRIES)
-
-
-async def _repeated_after(
-    bench: Bench, wait: float, meanwhile: Callable[[Entry], Awaitable[object]], what: str
-) -> None:
-    """Require that a report is repeated although something else happens first."""
-    await bench.settle()
-    since = bench.line.mark()
-    with bench.line.withhold(Command.P0_FROM_MCU):
-        await _report_for(bench, since)
-        await meanwhile(bench.line.frames(since, Command.P0_FROM_MCU)[0])
-        repeated = await _copied(bench, since, 2, wait)
-        bench.line.ack(_copies(bench, since)[-1])
-    if not repeated:
-        raise bench.fail(
-            f"{what} ended the repetitions of a report",
-            expected="the report again, byte by byte",
-            got=bench.line.received(since),
-        )
 
 
 @group.case(
@@ -302,7 +214,7 @@ async def _repeated_after(
     defects=("resend-ended-by-any-frame", "resend-buffer-shared"),
 )
 async def other_frames(bench: Bench) -> None:
-    wait, _most = await _usual_wait(bench)
+    wait, _most = await usual_wait(bench)
 
     async def heartbeat(_report: Entry) -> None:
         await bench.exchange(bench.command(Command.HEARTBEAT))
@@ -315,7 +227,7 @@ async def other_frames(bench: Bench) -> None:
 
     for meanwhile in (heartbeat, status_push, read):
         what = f"a {meanwhile.__name__.replace('_', ' ')} that came meanwhile"
-        await _repeated_after(bench, wait, meanwhile, what)
+        await repeated_after(bench, wait, meanwhile, what)
 
 
 @group.case(
@@ -334,8 +246,8 @@ async def damaged_ack(bench: Bench) -> None:
             bench.line.send_wire(damaged(ack), note="ack with a wrong checksum")
             await bench.line.sent_all()
 
-    wait, _most = await _usual_wait(bench)
-    await _repeated_after(bench, wait, acked_badly, "an ack with a wrong checksum")
+    wait, _most = await usual_wait(bench)
+    await repeated_after(bench, wait, acked_badly, "an ack with a wrong checksum")
 
 
 @group.case(
@@ -355,8 +267,8 @@ async def recovers(bench: Bench) -> None:
     raw = bench.others(point)
     since = bench.line.mark()
     with bench.line.withhold(Command.P0_FROM_MCU):
-        await _report_for(bench, since)
-        await _watched(bench, since)
+        await report_for(bench, since)
+        await watched(bench, since)
     await bench.settle()
     got = await bench.read()
     if point.name in got and not bench.same(point.name, raw[point.name], got[point.name]):
@@ -388,11 +300,11 @@ async def recovers(bench: Bench) -> None:
     defects=("ack-sn-unchecked",),
 )
 async def number_checked(bench: Bench) -> None:
-    wait, _most = await _usual_wait(bench)
+    wait, _most = await usual_wait(bench)
     await bench.settle()
     since = bench.line.mark()
     with bench.line.withhold(wrong_sn=True):
-        await _report_for(bench, since)
+        await report_for(bench, since)
         await bench.line.listen(wait)
         sent = bench.line.frames(since, Command.P0_FROM_MCU)
     bench.line.ack(sent[-1])
@@ -413,16 +325,16 @@ async def number_checked(bench: Bench) -> None:
     defects=("timer-wraps",),
 )
 async def timer(bench: Bench) -> None:
-    wait, most = await _usual_wait(bench)
+    wait, most = await usual_wait(bench)
     await bench.settle()
     end = bench.line.now() + _LONG_RUN
     with bench.line.withhold(Command.P0_FROM_MCU):
         while bench.line.now() < end:
             since = bench.line.mark()
-            await _report_for(bench, since)
+            await report_for(bench, since)
             for count in range(2, most + 1):
-                await _copied(bench, since, count, wait)
-            copies = _copies(bench, since)
+                await copied(bench, since, count, wait)
+            copies = copies_of(bench, since)
             bench.line.ack(copies[-1])
             early = [b for a, b in itertools.pairwise(copies) if b.began - a.time < RESEND_EARLIEST]
             if early or len(copies) < most:
