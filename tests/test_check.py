@@ -14,6 +14,7 @@ from support_check import BYTE_TIME, Finger, benched, check, product
 from support_check import PRODUCTS as PRODUCTS_AT
 
 from gizserial.errors import BodyError, UnknownName
+from gizserial.framing import Noise
 from gizserial.io.driver import Driver
 from gizserial.io.memory import MemoryLink
 from gizserial.io.memory_transport import MemoryTransport
@@ -23,8 +24,9 @@ from gizserial.mcu_options import McuOptions
 from sim.clock import LoopClock, run_virtual
 from sim.conformance.bench import Bench
 from sim.conformance.cases import CASES, named
+from sim.conformance.exchanges import freed
 from sim.conformance.line import BenchLine
-from sim.conformance.model import RunResult, Setting, Verdict
+from sim.conformance.model import Entry, RunResult, Setting, Verdict
 from sim.conformance.runner import run_cases
 
 PRODUCTS = ("pet-house", "var-len", "heater", "wide-bits", "holes", "ci-lamp", "quarter-kilobyte")
@@ -269,3 +271,11 @@ def test_what_came_instead_of_an_ack_is_named() -> None:
     assert "was acked with sn" in run.results[0].findings[0].text
     run = check(of, ("checksum-with-header",), named(("ack.heartbeat",)))
     assert "was answered with something that is not a good frame" in run.results[0].findings[0].text
+
+
+def test_a_frame_that_began_in_time_excuses_an_ack_and_one_that_began_late_does_not() -> None:
+    def came(began: float, time: float) -> Entry:
+        return Entry(time, "received", Noise(0, b"x"), b"x", "", began)
+
+    assert freed(1.0, came(1.1, 1.6)) == 1.6
+    assert freed(1.0, came(1.5, 1.51)) == 1.0

@@ -212,10 +212,10 @@ class Exchanges:
         return f"was answered with {self.status_of(acks[0])}" if acks else ""
 
     def _in_time(self, sent: Entry, ack: Entry, name: str) -> None:
-        # An ack cannot overtake a frame that is on the line already.
-        entries = self.line.entries
-        between = entries[entries.index(sent) + 1 : entries.index(ack)]
-        latency = ack.began - max([sent.time, *(e.time for e in between if e.direction == "received")])
+        entries, free = self.line.entries, sent.time
+        for entry in entries[entries.index(sent) + 1 : entries.index(ack)]:
+            free = freed(free, entry)
+        latency = ack.began - free
         if latency > ACK + ADAPTER:
             self.note(
                 f"{name} was acked after {latency * 1000:.0f} ms: the module has sent it again by then",
@@ -232,6 +232,15 @@ class Exchanges:
         ack = self.ack_of(frame, since)
         if ack is not None:
             raise self.fail(why, expected="no ack", got=[ack], entry=ack)
+
+
+def freed(free: float, entry: Entry) -> float:
+    """When the MCU could send an ack, if it could at ``free`` and then sent this.
+
+    An ack cannot overtake a frame that is on the line; a frame that itself began too late is no excuse.
+    """
+    in_time = entry.direction == "received" and entry.began <= free + ACK + ADAPTER
+    return max(free, entry.time) if in_time else free
 
 
 def _is_ack(frame: Frame) -> bool:

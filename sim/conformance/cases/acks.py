@@ -9,7 +9,7 @@ from gizserial.commands import FRAMES, Command, Role
 from gizserial.framing import Frame
 from sim.conformance.bench import Bench
 from sim.conformance.cases.registry import MAY, SHOULD, Group
-from sim.conformance.exchanges import CONNECTED
+from sim.conformance.exchanges import CONNECTED, freed
 from sim.conformance.model import WRITABLE, Entry
 from sim.conformance.thresholds import ACK, ACK_PATIENCE, ADAPTER
 
@@ -187,8 +187,8 @@ async def behind_control(bench: Bench) -> None:
     observes=True,
 )
 async def in_time(bench: Bench) -> None:
-    waiting: dict[tuple[int, int], Entry] = {}
-    free, count, booting = 0.0, 0, True
+    waiting: dict[tuple[int, int], float] = {}
+    count, booting = 0, True
     late: list[tuple[float, Entry]] = []
     for entry in bench.line.entries:
         frame = entry.frame
@@ -197,17 +197,16 @@ async def in_time(bench: Bench) -> None:
                 waiting.clear()
                 booting = True
             elif frame is not None and frame.command % 2:
-                waiting[frame.command + 1, frame.sn] = entry
+                waiting[frame.command + 1, frame.sn] = entry.time
             continue
-        if frame is not None and (sent := waiting.pop((frame.command, frame.sn), None)) is not None:
+        if frame is not None and (free := waiting.pop((frame.command, frame.sn), None)) is not None:
             count += 1
-            # An ack cannot overtake a frame that is on the line already.
-            latency = entry.began - max(sent.time, free)
+            latency = entry.began - free
             if latency > ACK + ADAPTER and not booting:
                 late.append((latency, entry))
             # What was asked of an MCU that starts waits in its buffer.
             booting = booting and frame.command == Command.RESTART_MCU + 1
-        free = entry.time
+        waiting = {key: freed(free, entry) for key, free in waiting.items()}
     # One alone may be the operating system's.
     if len(late) > 1:
         worst, entry = max(late, key=lambda pair: pair[0])
