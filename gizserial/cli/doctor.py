@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from gizserial.diagnosis.verdict import Diagnosis
     from gizserial.product import Product
 
-RATES: Final = (9600, 115200, 57600, 38400, 19200, 4800, 74880, 2400)
-"""Rates that are tried on a real port: the protocol's, those of module builds, debug ports, and slow ones."""
+RATES: Final = (9600, 115200, 57600, 38400, 19200, 4800, 74880, 2400, 230400, 14400, 28800, 1200)
+"""Rates that are tried on a real port: the protocol's, those of module builds, debug ports, and others."""
 RESTORE: Final = 5.0
 """Seconds that putting values back may take after Ctrl-C."""
 LISTEN: Final = 10.0
@@ -131,7 +131,7 @@ def _of_file(path: str, role: Role, product: Product | None) -> Diagnosis:
             if size > 8 * MOST:
                 break
     data = b"".join(bursts)
-    exchange = Exchange(Probe(), data, b"", None, tuple(map(bytes, bursts)))
+    exchange = Exchange(Probe(), data, bursts=tuple(map(bytes, bursts)))
     return diagnose([exchange], role, product, mixed=mixed)
 
 
@@ -165,12 +165,12 @@ async def search_rates(
 
     :param told: Called before each other rate.
     """
-    from gizserial.diagnosis.plans import full_plan, rate_plan
+    from gizserial.diagnosis.plans import dialect_plan, full_plan, plain_plan, rate_plan
     from gizserial.diagnosis.verdict import at_other_rate, nowhere
 
-    first = await on(baud, full_plan(role, product))
+    first = await on(baud, plain_plan(role, product))
     if not first.may_be_rate:
-        return first, baud
+        return (await on(baud, dialect_plan(role, first)) if first.may_be_dialect else first), baud
     tried = [baud]
     for rate in RATES:
         if rate in tried:
@@ -179,8 +179,9 @@ async def search_rates(
         tried.append(rate)
         other = await on(rate, rate_plan(role))
         if other.received and not other.may_be_rate:
-            return at_other_rate(first, other, baud, rate), rate
-    return nowhere(first, tried), baud
+            return at_other_rate(first, await on(rate, full_plan(role, product)), baud, rate), rate
+    last = await on(baud, dialect_plan(role, first)) if first.may_be_dialect else first
+    return nowhere(last, tried), baud
 
 
 async def _examine(

@@ -23,6 +23,8 @@ PLACES: Final[tuple[Place, ...]] = ("length", "sn", "payload", "checksum")
 _BOUNDARIES: Final = 12
 """Ends that are tried for one frame: a bare FF FF inside it is none."""
 _LONGEST: Final = 4096 * 2
+_ENOUGH: Final = 3
+"""Different frames that show a rule."""
 _MOST: Final = 40
 """Bursts that are looked at."""
 
@@ -65,11 +67,13 @@ def _crc(data: bytes, polynomial: int, start: int = 0, *, reflected: bool = Fals
     return crc
 
 
-RIGHT: Final = "right"
+_RIGHT: Final = "right"
+UNKNOWN: Final = "unknown"
+"""Reads whatever stands there."""
 
 LENGTHS: Final[Mapping[str, LengthRule]] = MappingProxyType(
     {
-        RIGHT: LengthRule("", lambda n, _e: n),
+        _RIGHT: LengthRule("", lambda n, _e: n),
         "little-endian": LengthRule("the length is little-endian", lambda n, _e: n, "little"),
         "one-short": LengthRule(
             "the length is one too small, as if the checksum did not count", lambda n, _e: n - 1
@@ -79,11 +83,14 @@ LENGTHS: Final[Mapping[str, LengthRule]] = MappingProxyType(
         "whole-frame": LengthRule("the length counts the whole frame, header and all", lambda n, _e: n + 4),
         "payload-only": LengthRule("the length counts the payload only", lambda n, _e: n - MIN_LENGTH),
         "with-escapes": LengthRule("the length counts the escapes (the 55 after FF)", lambda n, e: n + e),
+        UNKNOWN: LengthRule(
+            "the length is wrong, and no mistake that is known here explains it", lambda n, _e: n
+        ),
     }
 )
 SUMS: Final[Mapping[str, SumRule]] = MappingProxyType(
     {
-        RIGHT: SumRule("", lambda b, _e: sum(b)),
+        _RIGHT: SumRule("", lambda b, _e: sum(b)),
         "with-header": SumRule("the checksum includes the header FF FF", lambda b, _e: sum(b) + 0x1FE),
         "without-length": SumRule("the checksum leaves the length out", lambda b, _e: sum(b[2:])),
         "without-length-and-command": SumRule(
@@ -110,7 +117,13 @@ SUMS: Final[Mapping[str, SumRule]] = MappingProxyType(
             "the checksum is a CRC-8 (polynomial 31, start FF)", lambda b, _e: _crc(b, 0x31, 0xFF)
         ),
         "plus-one": SumRule("the checksum is one too large", lambda b, _e: sum(b) + 1),
+        "minus-one": SumRule(
+            "the checksum is one too small, as if one FF of the header counted", lambda b, _e: sum(b) - 1
+        ),
         "zero": SumRule("the checksum is always 00", lambda _b, _e: 0),
+        UNKNOWN: SumRule(
+            "the checksum is wrong, and no mistake that is known here explains it", lambda b, _e: sum(b)
+        ),
     }
 )
 
@@ -119,15 +132,15 @@ SUMS: Final[Mapping[str, SumRule]] = MappingProxyType(
 class Dialect:
     """One way to make frames."""
 
-    length: str = RIGHT
-    total: str = RIGHT
+    length: str = _RIGHT
+    total: str = _RIGHT
     bare: frozenset[Place] = frozenset()
     """Where an FF is not escaped."""
 
     @property
     def deviations(self) -> int:
         """How many of its three rules are wrong."""
-        return (self.length != RIGHT) + (self.total != RIGHT) + bool(self.bare)
+        return (self.length != _RIGHT) + (self.total != _RIGHT) + bool(self.bare)
 
     def faults(self, *, everywhere: bool) -> list[tuple[str, str]]:
         """Code and words of each rule that is wrong.
@@ -140,9 +153,9 @@ class Dialect:
             where = f" (seen in: {places})" if everywhere else f" in: {places}"
             never = "no FF is escaped" if everywhere else "the escape 55 after FF is missing"
             found.append(("escape-missing", never + where))
-        if self.length != RIGHT:
+        if self.length != _RIGHT:
             found.append((f"length-{self.length}", LENGTHS[self.length].words))
-        if self.total != RIGHT:
+        if self.total != _RIGHT:
             found.append((f"checksum-{self.total}", SUMS[self.total].words))
         return found
 
@@ -187,15 +200,19 @@ class Dialect:
         if len(logical) < MIN_LENGTH + 2:
             return None
         rule = LENGTHS[self.length]
-        wanted = rule.make(len(logical) - 2, escapes)
-        if int.from_bytes(logical[:2], "little" if rule.order == "little" else "big") != wanted:
+        told = int.from_bytes(logical[:2], "little" if rule.order == "little" else "big")
+        if self.length != UNKNOWN and told != rule.make(len(logical) - 2, escapes):
             return None
-        if SUMS[self.total].make(bytes(logical[:-1]), escapes) & 0xFF != logical[-1]:
+        total = SUMS[self.total].make(bytes(logical[:-1]), escapes) & 0xFF
+        if self.total != UNKNOWN and total != logical[-1]:
             return None
         if logical[2] not in FRAMES or logical[4]:
             return None
         frame = Frame(logical[2], logical[3], bytes(logical[6:-1]), logical[4] << 8 | logical[5])
         return Reading(frame, HEADER + segment, frozenset(bare), escapes > 0 or segment.endswith(b"\xff\x55"))
+
+
+RIGHT: Final = Dialect()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -277,8 +294,15 @@ def _dialects(deviations: int) -> Iterator[Dialect]:
     ]
     for length, total, bare in itertools.product(LENGTHS, SUMS, subsets):
         dialect = Dialect(length, total, bare)
-        if dialect.deviations == deviations:
+        if dialect.deviations == deviations and UNKNOWN not in {length, total}:
             yield dialect
+
+
+def _mostly_wrong(explanation: Explanation) -> bool:
+    """Whether it is a rule that is wrong, and not some frames: at most a quarter may be right by chance."""
+    readings = explanation.readings
+    wrong = [reading.wire for reading in readings if reading.wire != reading.frame.encode()]
+    return len(set(wrong)) >= _ENOUGH and len(wrong) * 4 >= len(readings) * 3
 
 
 def search(bursts: Sequence[bytes]) -> list[Explanation]:
@@ -292,6 +316,10 @@ def search(bursts: Sequence[bytes]) -> list[Explanation]:
         ]
         if found:
             return found
+    for dialect in (Dialect(total=UNKNOWN), Dialect(length=UNKNOWN)):
+        explanation = explain(looked_at, dialect)
+        if explanation.complete and _mostly_wrong(explanation):
+            return [explanation]
     return []
 
 

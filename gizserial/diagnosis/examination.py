@@ -33,6 +33,8 @@ class Probe:
     expect: int | None = None
     """Id of the frame that answers it."""
     wait: float = WAIT
+    required: bool = True
+    """The protocol wants an answer, whatever the peer's product is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Exchange:
 
     probe: Probe
     received: bytes
-    sent: bytes
-    """All that we sent meanwhile: the probe, and acks of the peer's reports."""
+    sent: tuple[bytes, ...] = ()
+    """All frames that we sent meanwhile: the probe, and acks of the peer's reports."""
     delay: float | None = None
     """Seconds from the last byte of the probe to the first that came."""
     bursts: tuple[bytes, ...] = ()
@@ -81,7 +83,7 @@ class Examination(Generic[T]):
         self.finished: Finished[T] | None = None
         self._probe: Probe | None = None
         self._out = bytearray()
-        self._sent = bytearray()
+        self._sent: list[bytes] = []
         self._bursts: list[bytearray] = []
         self._size = 0
         self._left = self._last = 0.0
@@ -129,13 +131,13 @@ class Examination(Generic[T]):
 
     def _send(self, wire: bytes) -> None:
         self._out += wire
-        self._sent += wire
+        self._sent.append(wire)
 
     def data_to_send(self, *, now: float) -> bytes:
         """Take the bytes that are to leave."""
         data = bytes(self._out)
         self._out.clear()
-        if data and self._probe is not None and len(data) == len(self._sent):
+        if data and self._probe is not None and len(self._sent) == 1:
             self._left = now + len(data) * self._byte_time
         return data
 
@@ -159,7 +161,7 @@ class Examination(Generic[T]):
         exchange = Exchange(
             self._probe,
             b"".join(self._bursts),
-            bytes(self._sent),
+            tuple(self._sent),
             None if self._first is None else max(0.0, self._first - self._left),
             tuple(bytes(burst) for burst in self._bursts),
             cut_off=now - self._last < GAP and not self._answered and bool(self._bursts),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gizserial.codec import Codec
-from gizserial.commands import Command, Role
+from gizserial.commands import Role
 from gizserial.describe import describe, headline
 from gizserial.diagnosis import orders, signals
 from gizserial.diagnosis.dialects import Dialect, Explanation
@@ -75,9 +75,12 @@ def silent(questions: Sequence[bytes]) -> Fault:
 def silent_everywhere(fault: Fault, rates: Sequence[int]) -> Fault:
     """The same after other rates were tried."""
     tried = ", ".join(map(str, rates))
+    what = fault.sentence.removesuffix(".")
     return dataclasses.replace(
         fault,
-        sentence=f"{fault.sentence.removesuffix('.')}, at none of the rates {tried}.",
+        sentence=f"{what}, at none of the rates {tried}."
+        if fault.code == "silent"
+        else f"{what}, and it is none of {tried}.",
         evidence=(*fault.evidence, f"rates tried: {tried}"),
     )
 
@@ -239,13 +242,17 @@ def remedy_of(code: str) -> str:
     )
 
 
-def of_dialect(dialect: Dialect, role: Role) -> list[Fault]:
-    """The peer answers only to frames that are made wrongly."""
-    frame = Frame(Command.HEARTBEAT if role is Role.MODULE else Command.NETWORK_TIME, 0x40)
+def of_dialect(dialect: Dialect, role: Role, frame: Frame, *, speaks: bool) -> list[Fault]:
+    """The peer answers only to frames that are made wrongly.
+
+    :param frame: What it answered in that dialect and not in the right one.
+    :param speaks: Its own frames are made in the same way.
+    """
+    how = "takes and makes frames wrongly" if speaks else "answers only frames that are made wrongly"
     return [
         Fault(
             f"expects-{code}",
-            f"The {peer_of(role)} answers only frames that are made wrongly: {words}.",
+            f"The {peer_of(role)} {how}: {words}.",
             (f"answered: {quote(dialect.encode(frame))}, not answered: {quote(frame.encode())}",),
             remedy_of(code),
         )
@@ -324,6 +331,22 @@ def unanswered(role: Role, missing: Sequence[bytes], asked: int, heard: Sequence
         if none
         else "Some answers are there, so the wiring is sound: look for lost bytes or slow answers. "
         "gizsim check tells which rule is broken.",
+    )
+
+
+def late(role: Role, late: Sequence[tuple[bytes, float | None]], asked: int) -> Fault:
+    """Most answers take too long."""
+    return Fault(
+        "late",
+        f"The {peer_of(role)} answers too late: {len(late)} of {count(asked, 'answer')} "
+        "took more than 200 ms.",
+        tuple(
+            f"sent {quote(wire)}, the answer came "
+            + ("after the next question" if delay is None else f"after {delay * 1000:.0f} ms")
+            for wire, delay in late[:2]
+        ),
+        "An ack is due within 200 ms, then the command comes again (§1.8): look for a main loop that waits, "
+        "or interrupts that are switched off.",
     )
 
 

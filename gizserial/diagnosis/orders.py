@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from gizserial.datapoints import Block, Raw
@@ -194,6 +194,7 @@ def questions(codec: P0Codec, status: Mapping[str, Raw]) -> list[Question]:
     for point in product.writable:
         if point.scale is not None and point.size > 1 and len(chosen) < MOST_NUMBERS:
             chosen += [(point, raw, False) for raw in _telling(point, status.get(point.name))]
+    chosen += _escaped(product.writable, chosen, status)
     if product.flag_bytes < 2 and not any(section.size > 1 for section in product.sections):
         return chosen  # there is no order to see
     bools = [point for point in product.writable if point.data_type is DataType.BOOL]
@@ -203,6 +204,21 @@ def questions(codec: P0Codec, status: Mapping[str, Raw]) -> list[Question]:
         # Whatever its mirror image holds, one of these leaves it alone here and changes it there.
         chosen += [(point, 1 - now, False), (point, now, True), (point, 1 - now, True), (point, now, False)]
     return chosen
+
+
+def _escaped(
+    points: Iterable[DataPoint], chosen: Sequence[Question], status: Mapping[str, Raw]
+) -> list[Question]:
+    """A number with an FF, for the escape in the payload; none when one of the chosen has it."""
+    if any(0xFF in raw.to_bytes(point.size, "big") for point, raw, _high in chosen):
+        return []
+    for point in points:
+        if point.scale is not None and point.size and point.scale.raw_max >= 0xFF:
+            raw = point.scale.raw_max & ~0xFF | 0xFF
+            raw = raw if raw <= point.scale.raw_max else raw - 0x100
+            if raw >= point.scale.raw_min and raw != status.get(point.name):
+                return [(point, raw, False)]
+    return []
 
 
 def _telling(point: DataPoint, now: Raw | None) -> list[int]:
