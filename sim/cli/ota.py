@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from gizserial.cli.group import FINDING, FINE
 from gizserial.cli.params import json_option, product_option
 from gizserial.cli.port_options import port_options
 from sim.cli.options import fault_options, quirk_options, with_faults
+from sim.cli.output import echo
 
 if TYPE_CHECKING:
     from gizserial.image import Image
@@ -154,16 +154,6 @@ def _require_firmware(path: Path, data: bytes, *, is_hex: bool) -> None:
         )
 
 
-def _echo(text: str) -> None:
-    """Print a line. When nobody reads any more (``| head``) the update goes on: half of one helps nobody."""
-    try:
-        click.echo(text)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
 class _Json:
     """One object per line."""
 
@@ -188,7 +178,7 @@ class _Json:
     def _print(self, members: dict[str, Any]) -> None:
         import json
 
-        _echo(json.dumps(members, ensure_ascii=False))
+        echo(json.dumps(members, ensure_ascii=False))
 
 
 class _Text:
@@ -211,7 +201,7 @@ class _Text:
             return
         if kind == "start":
             pieces = "lines of HEX" if facts["hex"] else f"pieces of {facts['piece_size']} bytes"
-            _echo(f"the MCU takes it in {facts['count']} {pieces}")
+            echo(f"the MCU takes it in {facts['count']} {pieces}")
             self._start(facts["count"])
             return
         self.close()
@@ -226,7 +216,7 @@ class _Text:
             "stopped": ("stopped after {pieces} of {count} pieces: " if self._number else "stopped: ")
             + "{detail}",
         }[kind]
-        _echo(text.format(**facts))
+        echo(text.format(**facts))
 
     def _start(self, count: int) -> None:
         self._number = 0
@@ -248,10 +238,10 @@ class _Text:
     def result(self, report: Report) -> None:
         facts = report.facts
         if facts["pieces"]:
-            _echo(self._timing(facts))
+            echo(self._timing(facts))
         if report.before:
-            _echo(f"software: {report.before} before, {report.after or 'unknown'} afterwards")
-        _echo(f"{report.verdict}: {report.detail}" if report.detail else report.verdict)
+            echo(f"software: {report.before} before, {report.after or 'unknown'} afterwards")
+        echo(f"{report.verdict}: {report.detail}" if report.detail else report.verdict)
 
     def _timing(self, facts: dict[str, Any]) -> str:
         lines = [

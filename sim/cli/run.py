@@ -10,6 +10,7 @@ import click
 
 from gizserial.cli.group import FINDING, FINE
 from gizserial.cli.params import json_option
+from sim.cli.output import echo
 
 if TYPE_CHECKING:
     from gizserial.capture.record import Record
@@ -206,18 +207,18 @@ class _Show:
                 }
             )
         elif not self._quiet:
-            click.echo(f"{scenario.source}: {scenario.title} (seed {scenario.setup.seed})")
+            echo(f"{scenario.source}: {scenario.title} (seed {scenario.setup.seed})")
 
     def began(self, step: Step, now: float) -> None:
         if step.kind in {"repeat", "parallel"} and not self._json and not self._quiet:
-            click.echo(f"{now:10.3f}  line {step.place.line:<4} {step.title}")
+            echo(f"{now:10.3f}  line {step.place.line:<4} {step.title}")
 
     def step(self, result: StepResult) -> None:
         if self._json:
             self._line(result.to_json())
         elif not self._quiet and result.step.kind not in {"repeat", "parallel"}:
             how = "ok" if result.failure is None else "FAILED"
-            click.echo(f"{result.t:10.3f}  line {result.step.place.line:<4} {how:<6} {result.step.title}")
+            echo(f"{result.t:10.3f}  line {result.step.place.line:<4} {how:<6} {result.step.title}")
 
     def seen(self, seen: Seen) -> None:
         if self._json:
@@ -225,16 +226,16 @@ class _Show:
 
             self._line(to_json(seen.described))
         elif self._frames and not self._quiet:
-            click.echo(seen.line)
+            echo(seen.line)
 
     def ended(self, result: Result) -> None:
         if self._json:
             self._line(result.to_json())
         elif not self._quiet or not result.passed:
-            click.echo(result.summary)
+            echo(result.summary)
 
     @staticmethod
     def _line(members: dict[str, Any]) -> None:
         from gizserial.describe import json_line
 
-        click.echo(json_line(members))
+        echo(json_line(members))
