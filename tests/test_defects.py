@@ -31,7 +31,9 @@ from sim.mcu_defects import (
     options_with,
     rare,
     reports,
+    states,
     values,
+    waiting,
 )
 from sim.mcu_defects.machine import DefectiveMcu
 
@@ -254,6 +256,7 @@ TOUCH_HEARTBEATS = {
     "ack-wrong-sn",
     "checksum-with-header",
     "heartbeat-acked-as-status",
+    "report-on-heartbeat",
 }
 """All others leave the first heartbeat of a calm line alone (V64, V65)."""
 
@@ -282,7 +285,7 @@ def test_defects_compose() -> None:
 def test_names_are_unique_and_told() -> None:
     rows = [
         row
-        for table in (framing, exchanges, identity, values, reports, network, rare)
+        for table in (framing, exchanges, identity, values, reports, network, rare, states, waiting)
         for row in table.DEFECTS
     ]
     assert len({row.name for row in rows}) == len(rows) == len(DEFECTS)
