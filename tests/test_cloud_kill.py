@@ -133,7 +133,7 @@ def test_what_was_acknowledged_survives(seed: int, tmp_path: Path, clouds: Cloud
             httpx.Client(timeout=30, base_url=base, headers=APP) as client,
         ):
             known.check(client)
-            # The clock starts after a first round: however slow the machine is, it has acknowledged something.
+            # The clock starts after a first round: a slow machine too has acknowledged something.
             number += 1
             known.write(client, number)
             killer = threading.Timer(random.uniform(0.01, 0.25), kill)
