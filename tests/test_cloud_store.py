@@ -16,6 +16,7 @@ import pytest
 from sim.cloud.database import FILE_NAME, SCHEMA
 from sim.cloud.device import LastData, Versions
 from sim.cloud.errors import StoreError
+from sim.cloud.history import CONNECTIONS, History
 from sim.cloud.store import Store, draw_did
 
 PK = "0123456789abcdef" * 2
@@ -220,6 +221,21 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path, damage: Callable[[Path]
         assert FILE_NAME in told[-1]
         assert aside.name in told[-1]
         assert "\n" not in told[-1]
+
+
+def test_history_of_an_older_version_is_kept(tmp_path: Path) -> None:
+    """It has no column for the keep-alive of a CONNECT."""
+    for turn in range(2):
+        store = Store(tmp_path, told=refuse)
+        history = History(store.database)
+        if turn == 0:
+            store.database.run("ALTER TABLE packet DROP COLUMN keep_alive")
+            store.database.run("INSERT INTO packet (did, at, kind) VALUES ('d', 1, 'dev_online')")
+        else:
+            history.packet("d", "dev_online", 2.0, ip=None, keep_alive=55)
+            _, entries = history.packets("d", CONNECTIONS, after=0, until=9, newest_first=False)
+            assert [entry.keep_alive for entry in entries] == [None, 55]
+        store.close()
 
 
 def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:

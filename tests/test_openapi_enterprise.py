@@ -142,6 +142,7 @@ async def test_history(cloud: EmbeddedCloud, user: Person, device: RawDevice) ->
         "dev_offline",
         "tcp_closed",
     )
+    assert came["payload"] == {"keep_alive": 120}  # of the CONNECT
     await user.refused(5002, "GET", f"{BASE}/devices/{did}/cmd", start_ts=0, end_ts=now)
 
 

@@ -113,6 +113,14 @@ class Database:
                 self._db.execute("ROLLBACK")
             raise self._translated(error) from error
 
+    def add_column(self, table: str, name: str, kind: str) -> None:
+        """Give a table of an older version a column that it does not have yet; it is NULL in every row.
+
+        :raises StoreError: it cannot be done.
+        """
+        if not any(column[1] == name for column in self.all(f"PRAGMA table_info({table})")):
+            self.run(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+
     def run(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """One statement, a transaction of its own unless one is open.
 

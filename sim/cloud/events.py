@@ -109,6 +109,8 @@ class Online(_Event):
     """It came back before its old session was found to be dead: nobody was told that it was off line."""
     address: str = ""
     """Where it is."""
+    keep_alive: int = 0
+    """What its CONNECT announced, in seconds; 0: none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS packet (
     kind TEXT NOT NULL,
     ip TEXT, payload BLOB,
     source TEXT, uid TEXT, appid TEXT,
-    reason TEXT
+    reason TEXT,
+    keep_alive INTEGER
 );
 CREATE INDEX IF NOT EXISTS packet_of ON packet (did, at);
 CREATE TABLE IF NOT EXISTS data (
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS data (
 );
 CREATE INDEX IF NOT EXISTS data_of ON data (did, at);
 """
+_COLUMNS: Final = "kind, at, ip, payload, source, uid, appid, reason, keep_alive"
 Kind = Literal["app2dev", "dev2app", "dev_online", "dev_re_online", "dev_offline"]
 PACKETS: Final[tuple[Kind, ...]] = ("app2dev", "dev2app")
 CONNECTIONS: Final[tuple[Kind, ...]] = ("dev_online", "dev_re_online", "dev_offline")
@@ -53,6 +55,9 @@ class Entry:
     uid: str | None = None
     appid: str | None = None
     reason: str | None = None
+    """Why it went off line."""
+    keep_alive: int | None = None
+    """Seconds that it announced when it came on line; None: the entry is older than this column."""
 
 
 class History:
@@ -60,6 +65,7 @@ class History:
 
     def __init__(self, database: Database, *, retention: float = RETENTION, max_rows: int = MAX_ROWS) -> None:
         database.create(_TABLES)
+        database.add_column("packet", "keep_alive", "INTEGER")
         self._database, self._retention, self._max_rows = database, retention, max_rows
         self._written = 0
 
@@ -73,13 +79,14 @@ class History:
         payload: bytes | None = None,
         origin: Origin | None = None,
         reason: str | None = None,
+        keep_alive: int | None = None,
     ) -> None:
         """Keep a packet, or a change of the connection."""
         source, uid, appid = (origin.source, origin.uid, origin.appid) if origin else (None, None, None)
         self._database.run(
-            "INSERT INTO packet (did, at, kind, ip, payload, source, uid, appid, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (did, at, kind, ip, payload, source, uid, appid, reason),
+            "INSERT INTO packet (did, at, kind, ip, payload, source, uid, appid, reason, keep_alive)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (did, at, kind, ip, payload, source, uid, appid, reason, keep_alive),
         )
         self._count(at)
 
@@ -106,12 +113,12 @@ class History:
         order = "DESC" if newest_first else "ASC"
         total = self._database.one(f"SELECT count(*) FROM packet WHERE {where}", values)  # noqa: S608 (marks only)
         rows = self._database.all(
-            f"SELECT kind, at, ip, payload, source, uid, appid, reason FROM packet WHERE {where}"  # noqa: S608
+            f"SELECT {_COLUMNS} FROM packet WHERE {where}"  # noqa: S608 (marks only)
             f" ORDER BY at {order}, number {order} LIMIT ? OFFSET ?",
             (*values, limit, skip),
         )
-        names = [field.name for field in dataclasses.fields(Entry)]
-        return int(total[0]) if total else 0, [Entry(**dict(zip(names, row, strict=True))) for row in rows]
+        entries = [Entry(**dict(zip(_COLUMNS.split(", "), row, strict=True))) for row in rows]
+        return int(total[0]) if total else 0, entries
 
     def reports(
         self,

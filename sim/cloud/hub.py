@@ -258,7 +258,15 @@ class Hub:
             self._online.add(login.did)
             self.keep(lambda: self.store.touch(login.did, time.time(), online=True))
             self.keep(lambda: self.store.set_changed(login.did, time.time()))
-            self.tell(Online(at=time.time(), did=login.did, again=again, address=connection.peer[0]))
+            self.tell(
+                Online(
+                    at=time.time(),
+                    did=login.did,
+                    again=again,
+                    address=connection.peer[0],
+                    keep_alive=connection.keep_alive,
+                )
+            )
             self._tell_count(login.did)
 
     def _learn_product(self, did: str, filters: list[str]) -> None:

@@ -86,7 +86,8 @@ class ClientConnection:
         self._reason: str | None = None
         self._replaced = False
         self._ended = asyncio.Event()
-        self._keep_alive: float | None = None
+        self.keep_alive = 0
+        """What its CONNECT announced, in seconds; 0: it may be silent for ever."""
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -178,7 +179,7 @@ class ClientConnection:
         self.login = login
         if login.party == "device":
             self.queue = DeviceQueue(self._front.pace)
-        self._keep_alive = connect.keep_alive * GRACE if connect.keep_alive else None
+        self.keep_alive = connect.keep_alive
         # Keep-alive and wills stay here; who it is has been checked. A name of its own for every connection:
         # amqtt cleans up after ended clients by name, also when somebody has come back under it meanwhile.
         self._name = f"{self.key}#{self._front.number()}"
@@ -192,7 +193,7 @@ class ClientConnection:
         self._handle(early)
         while self._reason is None:
             try:
-                async with asyncio.timeout(self._keep_alive):
+                async with asyncio.timeout(self.keep_alive * GRACE or None):
                     data = await self._reader.read(READ_SIZE)
             except TimeoutError:
                 self.stop("it was silent for longer than its keep-alive allows")

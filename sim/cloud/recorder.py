@@ -67,7 +67,8 @@ class Recorder:
         elif isinstance(event, Request):
             self._packet(event, "app2dev", event.packet, origin=event.origin)
         elif isinstance(event, Online):
-            self._packet(event, "dev_re_online" if event.again else "dev_online")
+            kind: Kind = "dev_re_online" if event.again else "dev_online"
+            self._packet(event, kind, keep_alive=event.keep_alive)
         elif isinstance(event, Offline):
             self._packet(event, "dev_offline", reason=event.reason)
 
@@ -79,12 +80,20 @@ class Recorder:
         *,
         origin: Origin | None = None,
         reason: str | None = None,
+        keep_alive: int | None = None,
     ) -> None:
         device = self._store.device(event.did)
         address = None if device is None else device.last_address
         self._hub.keep(
             lambda: self._history.packet(
-                event.did, kind, event.at, ip=address, payload=payload, origin=origin, reason=reason
+                event.did,
+                kind,
+                event.at,
+                ip=address,
+                payload=payload,
+                origin=origin,
+                reason=reason,
+                keep_alive=keep_alive,
             ),
         )
 

@@ -341,7 +341,7 @@ def connections(call: Call, product: CloudProduct) -> Any:
             }
             since = None
         else:
-            payload, since = {"keep_alive": None}, entry.at
+            payload, since = {"keep_alive": entry.keep_alive}, entry.at
         shown.append({"timestamp": entry.at, "type": entry.kind, "payload": payload})
     return style_b(call.request, query, shown if query.sort == "asc" else shown[::-1])
 
@@ -399,7 +399,7 @@ def reports(call: Call, product: CloudProduct) -> Any:
 def bind(call: Call, product: CloudProduct) -> Any:
     """Give devices to a user of an app."""
     user, appid = _user(call)
-    return _each(call, product, lambda device: bool(call.side.bindings.bind(user.uid, device, appid)))
+    return _each(call, product, lambda device: bool(call.side.bind(user.uid, device, appid)))
 
 
 def unbind(call: Call, product: CloudProduct) -> Any:
