@@ -205,7 +205,10 @@ async def test_the_common_scheduler(desk: Desk, user: Person) -> None:
     first = (await user.ok("POST", path, {**ONCE, "group_id": group}, status=201))["id"]
     later = {"date": "2023-11-14", "time": "08:40", "repeat": "none"}
     await user.ok("POST", path, {**later, "scene_id": scene}, status=201)
-    assert [task["id"] for task in await user.ok("GET", path, group_id=group)] == [first]
+    (shown,) = await user.ok("GET", path, group_id=group)
+    assert (shown["id"], shown["product_key"]) == (first, named["product_key"])
+    (shown,) = await user.ok("GET", path, scene_id=scene)
+    assert shown["product_key"] == ""  # its tasks are of any product
     await desk.fires("2023-11-14T08:30")
     desk.clock.now = at("2023-11-14T08:40")
     desk.cloud.side.scheduling.tick()

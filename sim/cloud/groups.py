@@ -59,15 +59,19 @@ class Groups:
         )
         return [Group(*row) for row in rows]
 
+    def by_id(self, number: str) -> Group | None:
+        """The group with this id."""
+        row = self._database.one(
+            "SELECT id, uid, name, product_key, created, updated FROM device_group WHERE id = ?", (number,)
+        )
+        return None if row is None else Group(*row)
+
     def get(self, uid: str, number: str) -> Group:
         """A group of this user (:raises ApiError: 9200, he has none with this id)."""
-        row = self._database.one(
-            "SELECT id, uid, name, product_key, created, updated FROM device_group WHERE id = ? AND uid = ?",
-            (number, uid),
-        )
-        if row is None:
+        group = self.by_id(number)
+        if group is None or group.uid != uid:
             raise ApiError(Code.GROUP_NOT_FOUND)
-        return Group(*row)
+        return group
 
     def create(self, uid: str, name: str, product_key: str) -> str:
         """Make a group; gives its id."""

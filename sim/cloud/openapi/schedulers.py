@@ -155,17 +155,25 @@ def _created(seconds: float) -> str:
 
 
 def _shown(call: Call, task: Schedule) -> dict[str, Any]:
-    device = call.side.store.device(task.did) if task.did else None
     shown = {
         "id": task.id,
         "created_at": _created(task.created),
-        "product_key": device.product_key if device is not None else "",
+        "product_key": _product_key(call, task),
         "did": task.did,
         **task.content,
     }
     if task.kind == "common":
         shown |= {"group_id": task.group_id, "scene_id": task.scene_id}
     return shown
+
+
+def _product_key(call: Call, task: Schedule) -> str:
+    """Of the device or group that the task is for; a scene is of many products."""
+    if task.group_id:
+        group = call.side.groups.by_id(task.group_id)
+        return group.product_key if group is not None else ""
+    device = call.side.store.device(task.did)
+    return device.product_key if device is not None else ""
 
 
 # --- of a device
