@@ -124,6 +124,32 @@ async def test_rules_come_and_go(cloud: EmbeddedCloud, device: RawDevice, user: 
     await user.refused(9025, "POST", "/app/rules", rule(did, output=wrong), status=400)
 
 
+@pytest.mark.parametrize("nothing", [None, {}, []])
+async def test_an_event_about_nothing_in_particular(user: Person, device: RawDevice, nothing: Any) -> None:
+    did = device.device.did
+    await user.ok("POST", "/app/rules", rule(did, event_attr=nothing), status=201)
+    (shown,) = (await user.ok("GET", "/app/rules"))["rules"]
+    assert shown["event_attr"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"input": []}, 9015),  # nothing is called "lamp"
+        ({"condition": [[{"left": 1, "opt": "==", "right": "other.temp"}]]}, 9015),
+        ({"condition": [[{"left": "lamp.tepm", "opt": ">", "right": 50}]]}, 9025),
+        ({"event_attr": {"attr_name": "tepm", "value": 1}}, 9025),
+        ({"event_attr": {"value": 1}}, 9015),
+    ],
+)
+async def test_a_rule_that_could_never_hold_is_refused(
+    user: Person, device: RawDevice, change: dict[str, Any], code: int
+) -> None:
+    """An operand is ``prefix.point`` or a literal (§15); points are checked as those of outputs are."""
+    await user.refused(code, "POST", "/app/rules", rule(device.device.did, **change), status=400)
+    assert await user.ok("GET", "/app/rules") == {"rules": []}
+
+
 async def test_params(user: Person) -> None:
     key = "0123456789abcdef0123456789abcdef"
     shown = await user.ok("GET", "/app/rules/params", product_key=key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -96,6 +96,7 @@ class Rule(_Part):
     """Seconds after a run in which it does not run again."""
     event: Literal["online", "offline", "alert", "fault", "data"] = "data"
     event_attr: EventAttr | None = None
+    """None, and an object that names nothing: whichever point it is."""
     input: list[Input] = pydantic.Field(default=[], max_length=MAX_STEPS)
     condition: list[Annotated[list[Condition], pydantic.Field(max_length=MAX_STEPS)]] = pydantic.Field(
         default=[], max_length=MAX_STEPS
@@ -103,6 +104,20 @@ class Rule(_Part):
     output: list[Annotated[list[Step], pydantic.Field(max_length=MAX_STEPS)]] = pydantic.Field(
         default=[], max_length=MAX_STEPS
     )
+
+    @pydantic.field_validator("event_attr", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: Any) -> Any:
+        """PHP writes an object without members as a list."""
+        return value or None
+
+    def named_points(self) -> Iterator[tuple[str, str]]:
+        """Every ``prefix.point`` of the condition."""
+        for comparison in (each for group in self.condition for each in group):
+            for side in (comparison.left, comparison.right):
+                named = _point_of(side)
+                if named is not None:
+                    yield named
 
 
 Values = Mapping[str, Any]
@@ -166,9 +181,16 @@ def _operand(text: Any, values: Mapping[str, Values]) -> Any:
         return text[2:].lower()  # as binary points are written
     if _NUMBER.fullmatch(text):
         return float(text) if "." in text else int(text)
+    named = _point_of(text)
+    return text if named is None else values.get(named[0], {}).get(named[1])
+
+
+def _point_of(text: Any) -> tuple[str, str] | None:
+    """Prefix and name of an operand that is ``prefix.point``; texts with a dot are written in quotes."""
+    if not isinstance(text, str) or _QUOTED.fullmatch(text) or _NUMBER.fullmatch(text):
+        return None
     prefix, dot, name = text.partition(".")
-    # What is not known is no text: texts with a dot are written in quotes.
-    return values.get(prefix, {}).get(name) if dot else text
+    return (prefix, name) if dot else None
 
 
 def _equal(value: Any, wanted: Any) -> bool:

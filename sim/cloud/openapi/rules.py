@@ -104,13 +104,28 @@ def _found(call: Call) -> KeptRule:
 def _checked(call: Call) -> Rule:
     """The rule of the body: every device in it is the user's, every command can be sent.
 
-    Raw commands are kept in hex, whatever their form was.
+    :raises ApiError: 9015 a condition names a prefix that is no input's, 9025 a data point that there is not.
     """
     form = call.body(RuleBody)
+    inputs = {named.prefix: named.did for named in form.input}
+    for prefix, name in form.named_points():
+        if prefix not in inputs:
+            raise ApiError(Code.FORM_INVALID, f"condition: {prefix}.{name}: no input has this prefix")
     for did in (form.did, *(named.did for named in form.input)):
         call.side.bound(call.user, did)
+    if form.event_attr is not None:
+        _check_point(call, form.did, form.event_attr.attr_name)
+    for prefix, name in form.named_points():
+        _check_point(call, inputs[prefix], name)
     for step in (step for steps in form.output for step in steps):
         if isinstance(step, DevCtrl):
             device, _ = call.side.bound(call.user, step.did)
             checked_command(call.side, device.product_key, step.model_dump())
     return Rule.model_validate(form.model_dump())
+
+
+def _check_point(call: Call, did: str, name: str) -> None:
+    """Where the data points of the device's product are known, this is one of them."""
+    product = call.side.product(call.side.device(did).product_key)
+    if product is not None and name not in product.by_name:
+        raise ApiError(Code.ATTR_INVALID, f"{name}: the product has no such data point")
