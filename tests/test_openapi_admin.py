@@ -119,6 +119,25 @@ async def test_apps_users_devices_and_bindings(admin: Admin, cloud: EmbeddedClou
     await admin("DELETE", f"/apps/{made['appid']}", status=400)
 
 
+async def test_who_gets_a_device_of_a_shared_product_first_owns_it() -> None:
+    """By the admin API as by bind_mac (open-api.md §7.1)."""
+    async with (
+        app_cloud(shared=True) as cloud,
+        person(cloud, "one") as one,
+        person(cloud, "two") as two,
+        httpx.AsyncClient(timeout=30, base_url=f"http://{cloud.addresses['http']}") as client,
+    ):
+        admin = Admin(client)
+        did = (await admin("POST", "/devices", {"product_key": PK, "mac": MAC}, status=201))["did"]
+        bound = await admin("POST", "/bindings", {"uid": one.uid, "did": did}, status=201)
+        assert bound["role"] == "owner"
+        second = await admin("POST", "/bindings", {"uid": two.uid, "did": did}, status=400)
+        assert second["error_code"] == 9092
+        cloud.side.bindings.want(one.uid, APPID, PK, "later")
+        await admin("POST", "/devices", {"product_key": PK, "mac": "later"}, status=201)
+        assert [each["role"] for each in await admin("GET", "/bindings")] == ["owner", "owner"]
+
+
 async def test_the_outbox(admin: Admin, cloud: EmbeddedCloud) -> None:
     headers = {"X-Gizwits-Application-Id": APPID}
     await admin.client.post("/app/codes", json={"phone": "138"}, headers=headers)

@@ -212,12 +212,35 @@ class AppSide:
         except NotDelivered as error:
             raise ApiError(Code.SEND_FAILED, str(error)) from error
 
-    # --- administration
+    # --- bindings
+
+    def bind(
+        self,
+        uid: str,
+        device: Device,
+        appid: str,
+        *,
+        remark: str = "",
+        dev_alias: str = "",
+        set_owner: bool = False,
+    ) -> Binding:
+        """Give a user a device, in the role that its product asks for (open-api.md §7.1).
+
+        :param set_owner: The first becomes owner, as with every device of a product with sharing.
+        :raises ApiError: 9092, somebody else owns it.
+        """
+        set_owner = set_owner or self._is_shared(device)
+        return self.bindings.bind(uid, device, appid, remark=remark, dev_alias=dev_alias, set_owner=set_owner)
 
     def fulfil(self, device: Device) -> None:
         """Give a registered device to the users of the configuration."""
+        self.bindings.fulfil(device, set_owner=self._is_shared(device))
+
+    def _is_shared(self, device: Device) -> bool:
         product = self.products.get(device.product_key)
-        self.bindings.fulfil(device, set_owner=product is not None and product.shared)
+        return product is not None and product.shared
+
+    # --- administration
 
     def delete_user(self, uid: str) -> bool:
         """Forget a user, his bindings and tokens."""

@@ -148,7 +148,7 @@ class TestCloud:
 
         async def work() -> None:
             side = self.app.side
-            side.bindings.bind(user.uid, side.device(did), APPID)
+            side.bind(user.uid, side.device(did), APPID)
 
         self._stage.call(work())
         return did

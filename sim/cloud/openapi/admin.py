@@ -384,7 +384,7 @@ def add_device(call: Call) -> Any:
     known = side.store.by_mac(product.product_key, form.mac)
     if known is None:
         known = side.store.register(product.product_key, form.mac, passcode, is_reset=False, now=side.now())
-        side.bindings.fulfil(known)
+        side.fulfil(known)
     return _shown(call, known)
 
 
@@ -425,7 +425,7 @@ def bind(call: Call) -> Any:
     form = call.body(BindingForm)
     if call.side.accounts.user(form.uid) is None:
         raise ApiError(Code.USER_UNKNOWN)
-    binding = call.side.bindings.bind(form.uid, call.side.device(form.did), form.appid)
+    binding = call.side.bind(form.uid, call.side.device(form.did), form.appid)
     return {"uid": binding.uid, "did": binding.did, "appid": binding.appid, "role": binding.role}
 
 

@@ -167,7 +167,7 @@ def bind_mac(call: Call) -> Any:
         device,
         remark=form.remark[:1024],
         dev_alias=form.dev_alias[:1024],
-        set_owner=form.set_owner or product.shared,
+        set_owner=form.set_owner,
     )
 
 
@@ -192,7 +192,7 @@ def _bind(
 ) -> dict[str, Any]:
     if device.disabled:
         raise ApiError(Code.DEVICE_DISABLED)
-    binding = call.side.bindings.bind(
+    binding = call.side.bind(
         call.user.uid, device, call.app.appid, remark=remark, dev_alias=dev_alias, set_owner=set_owner
     )
     return device_record(call.side, call.request, device, binding)
@@ -215,15 +215,10 @@ def _bind_listed(call: Call, listed: ListedDevice) -> bool:
     if not call.app.may_use(device.product_key):
         return False
     try:
-        _bind(call, device, remark=listed.remark[:1024], set_owner=_is_shared(call.side, device))
+        _bind(call, device, remark=listed.remark[:1024])
     except ApiError:
         return False
     return True
-
-
-def _is_shared(side: AppSide, device: Device) -> bool:
-    product = side.cloud_product(device.product_key)
-    return product is not None and product.shared
 
 
 def bind_by_qr(call: Call) -> Any:
@@ -241,7 +236,7 @@ def bind_by_qr(call: Call) -> Any:
         device = side.store.by_mac(product.product_key, named["mac"])
     if device is None or device.product_key != product.product_key:
         raise ApiError(Code.DEVICE_NOT_FOUND)
-    return _bind(call, device, set_owner=form.set_owner or product.shared)
+    return _bind(call, device, set_owner=form.set_owner)
 
 
 def read_qr(content: str) -> dict[str, str]:
