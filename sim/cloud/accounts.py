@@ -20,7 +20,7 @@ from sim.cloud.events import Event, TokensRevoked
 
 TOKEN_TIME: Final = 7 * 86400.0
 """Seconds that a token is good for."""
-_KEPT: Final = 86400.0
+EXPIRED_KEPT: Final = 30 * 86400.0
 """Seconds that an expired token is remembered, so that its owner hears "expired" and not "invalid"."""
 SOURCES: Final = ("qq", "sina", "baidu", "wechat", "twitter", "facebook", "google", "amazon")
 """Where third-party users come from (§6.1)."""
@@ -185,7 +185,7 @@ class Accounts:
         """A token of the app itself (§6.5)."""
         token = Token(secrets.token_hex(16), int(self._now() + self._token_time))
         with self._database.transaction() as db:
-            db.execute("DELETE FROM app_token WHERE expires < ?", (int(self._now()),))
+            db.execute("DELETE FROM app_token WHERE expires < ?", (int(self._now() - EXPIRED_KEPT),))
             db.execute(
                 "INSERT INTO app_token VALUES (?, ?, ?)", (hash_token(token.token), appid, token.expire_at)
             )
@@ -315,7 +315,7 @@ class Accounts:
         now = self._now()
         token = Token(secrets.token_hex(16), int(now + self._token_time))
         with self._database.transaction() as db:
-            db.execute("DELETE FROM token WHERE expires < ?", (int(now - _KEPT),))
+            db.execute("DELETE FROM token WHERE expires < ?", (int(now - EXPIRED_KEPT),))
             db.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?)",
                 (hash_token(token.token), uid, appid, token.expire_at),

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from sim.cloud.accounts import TOKEN_TIME, Token, hash_token
+from sim.cloud.accounts import EXPIRED_KEPT, TOKEN_TIME, Token, hash_token
 from sim.cloud.api_errors import EnterpriseError
 from sim.cloud.database import Database
 from sim.cloud.products import CloudProduct, Products
@@ -54,7 +54,7 @@ class Enterprise:
             raise EnterpriseError(5005)
         token = Token(secrets.token_hex(16), int(self._now() + TOKEN_TIME))
         with self._database.transaction() as db:
-            db.execute("DELETE FROM enterprise_token WHERE expires < ?", (int(self._now() - 86400),))
+            db.execute("DELETE FROM enterprise_token WHERE expires < ?", (int(self._now() - EXPIRED_KEPT),))
             db.execute(
                 "INSERT INTO enterprise_token VALUES (?, ?, ?)",
                 (hash_token(token.token), product.product_key, token.expire_at),
