@@ -142,6 +142,10 @@ class Faults:
         """All are over."""
         self._active.clear()
 
+    def concern(self, direction: Direction) -> bool:
+        """Whether one of them is a fault of this direction."""
+        return any(direction in by for _, by in self._active.values())
+
     def passed(self, direction: Direction, data: bytes, now: float) -> list[Piece]:
         """What arrives, and when. A manipulator of one direction, as :mod:`gizserial.io.memory` has them."""
         made = [by[direction] for fault, by in self._active.values() if direction in by and not _echo(fault)]

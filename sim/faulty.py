@@ -8,22 +8,31 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from gizserial.commands import Direction, Role
+from gizserial.framing import Framer
 from gizserial.io.base import WRITE_LIMIT, Data, LineEvent, Lost, Overflow, Transport
-from gizserial.io.memory import Piece
+from gizserial.io.memory import MemoryLink, Piece
+from gizserial.io.memory_transport import MemoryTransport
 from gizserial.io.wrapped import WrappedPort
 from sim.faults import Faults
 
 Tap: TypeAlias = Callable[[Direction, bytes, float, bool], None]
 """Told what crosses the line: direction, bytes, seconds since it was opened, and whether the faults have
 happened to it."""
+WRITE_GAP: Final = 0.05
+"""Seconds of silence that end a write of the other end: more than adapters keep bytes back (16 ms)."""
 
 
 class FaultyTransport(WrappedPort):
     """A line on which faults happen to what is written and to what comes.
 
+    How the other end writes cannot be seen from here, the chunks are the adapter's: a frame that comes counts
+    as one write, and so does what a chunk has outside of frames.
+
     :param inner: The line that carries the bytes. It belongs to this object from now on.
     :param role: Whose end this is: a module sends ``module>mcu``.
     :param tap: Told everything, before and after the faults.
+    :param near_only: The other end is such a transport too: each has the faults of what it writes, and tells
+        what it writes and what arrives at it. See :meth:`pair`.
     """
 
     def __init__(
@@ -33,6 +42,7 @@ class FaultyTransport(WrappedPort):
         role: Role,
         *,
         tap: Tap | None = None,
+        near_only: bool = False,
         write_limit: int = WRITE_LIMIT,
     ) -> None:
         super().__init__(inner, write_limit=write_limit)
@@ -40,9 +50,22 @@ class FaultyTransport(WrappedPort):
         self._out: Direction = role.direction
         self._in: Direction = role.peer.direction
         self._tap = tap
+        self._near_only = near_only
         self._start = 0.0
         self._outward = _Waiting(self._send)
         self._inward = _Waiting(self._arrive)
+        self._writes = _Writes(self._written_there)
+
+    @classmethod
+    def pair(
+        cls, link: MemoryLink, faults: Faults, *, tap: Tap | None = None
+    ) -> tuple[FaultyTransport, FaultyTransport]:
+        """The module's end and the MCU's of a line in memory: each has the faults of what is written there."""
+        module, mcu = MemoryTransport.pair(link)
+        return (
+            cls(module, faults, Role.MODULE, tap=tap, near_only=True),
+            cls(mcu, faults, Role.MCU, tap=tap, near_only=True),
+        )
 
     def pause_reading(self) -> None:
         """Report no more data."""
@@ -54,9 +77,13 @@ class FaultyTransport(WrappedPort):
         await super()._open()
 
     async def _close(self) -> None:
+        self._forget()
+        await super()._close()
+
+    def _forget(self) -> None:
         self._outward.clear()
         self._inward.clear()
-        await super()._close()
+        self._writes.clear()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._start
@@ -75,23 +102,35 @@ class FaultyTransport(WrappedPort):
         return self._outward.size
 
     def _send(self, data: bytes) -> None:
-        self._told(self._out, data, self._now(), True)
+        if not self._near_only:
+            self._told(self._out, data, self._now(), True)
         super()._send(data)
 
     def _happened(self, event: LineEvent) -> None:
         if isinstance(event, Data):
-            now = self._now()
-            self._told(self._in, event.data, now, False)
-            if self._inward.size + len(event.data) > WRITE_LIMIT:
-                self._queue(Overflow(len(event.data)))
-                return
-            self._outward.push(self._absolute(self.faults.returned(self._in, event.data, now)))
-            self._inward.push(self._absolute(self.faults.passed(self._in, event.data, now)))
+            self._came(event.data)
             return
         if isinstance(event, Lost):
-            self._outward.clear()
-            self._inward.clear()
+            self._forget()
         self._queue(event)
+
+    def _came(self, data: bytes) -> None:
+        if self._near_only:
+            self._arrive(data)
+            return
+        self._told(self._in, data, self._now(), False)
+        if self._writes.begun or self.faults.concern(self._in):
+            self._writes.feed(data)
+        else:
+            self._written_there(data)
+
+    def _written_there(self, data: bytes) -> None:
+        if self._inward.size + len(data) > WRITE_LIMIT:
+            self._queue(Overflow(len(data)))
+            return
+        now = self._now()
+        self._outward.push(self._absolute(self.faults.returned(self._in, data, now)))
+        self._inward.push(self._absolute(self.faults.passed(self._in, data, now)))
 
     def _read_on(self) -> None:
         if not self._paused:
@@ -107,6 +146,44 @@ class FaultyTransport(WrappedPort):
     def _told(self, direction: Direction, data: bytes, now: float, faulted: bool) -> None:
         if self._tap is not None:
             self._tap(direction, data, now, faulted)
+
+
+class _Writes:
+    """Makes of the chunks that come what the other end is taken to have written at once."""
+
+    def __init__(self, on_write: Callable[[bytes], None]) -> None:
+        self._on_write = on_write
+        self._framer = Framer()
+        self._silence: asyncio.TimerHandle | None = None
+
+    @property
+    def begun(self) -> bool:
+        """A frame has begun and is not complete."""
+        return self._framer.in_frame
+
+    def feed(self, data: bytes) -> None:
+        """A chunk has come."""
+        self._listen()
+        items = self._framer.feed(data)
+        if self._framer.in_frame:
+            self._silence = asyncio.get_running_loop().call_later(WRITE_GAP, self._give_up)
+        for item in items:
+            self._on_write(item.wire)
+
+    def clear(self) -> None:
+        """What has begun does not go on."""
+        self._listen()
+        self._framer = Framer()
+
+    def _listen(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _give_up(self) -> None:
+        self._silence = None
+        for item in self._framer.flush():
+            self._on_write(item.wire)
 
 
 class _Waiting:

@@ -23,7 +23,7 @@ from gizserial.module_options import ModuleOptions
 from sim.cli.options import fault_seed, with_faults
 from sim.clock import LoopClock, run_virtual
 from sim.faults import KINDS, Fault, FaultError, Faults
-from sim.faulty import FaultyTransport
+from sim.faulty import WRITE_GAP, FaultyTransport
 from sim.uart import resample, wire_bits
 
 HEARTBEAT = Frame(0x07, 0).encode()
@@ -278,6 +278,84 @@ def test_any_transport_can_be_spoiled() -> None:
         await asyncio.sleep(0.1)
         assert near.data == b"back!"
         await spoiled.close()
+        await theirs.close()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("writer", ["module", "mcu"])
+def test_on_a_line_in_memory_the_faults_happen_where_the_bytes_are_written(writer: str) -> None:
+    async def main() -> None:
+        crossed: list[tuple[str, bytes, float, bool]] = []
+        ends = FaultyTransport.pair(
+            MemoryLink(byte_time=BYTE_TIME),
+            Faults([f"write-loss:0.5@{Role(writer).direction}", "split:4", "echo"], seed=3),
+            tap=lambda *seen: crossed.append(seen),
+        )
+        near, far = ends if writer == "module" else ends[::-1]
+        wrote, heard = Recorder(), Recorder()
+        await near.open(wrote)
+        await far.open(heard)
+        for _ in range(20):
+            near.write(HEARTBEAT)
+            await asyncio.sleep(1)
+        sent = [(data, t) for _way, data, t, arrived in crossed if not arrived]
+        assert sent == [(HEARTBEAT, float(second)) for second in range(20)]
+        # Each write came whole or not at all, though the line brings it byte by byte; all of them came back.
+        writes, rest = divmod(len(heard.data), len(HEARTBEAT))
+        assert 3 < writes < 17
+        assert not rest
+        assert heard.data == HEARTBEAT * writes
+        assert wrote.data == HEARTBEAT * 20
+        first = next(t for way, _, t, arrived in crossed if arrived and way == near_direction)
+        assert first % 1 == pytest.approx(BYTE_TIME)
+        await near.close()
+        await far.close()
+
+    near_direction = Role(writer).direction
+    run_virtual(main())
+
+
+def test_a_frame_that_comes_in_chunks_is_one_write() -> None:
+    # A UART brings what a device writes byte by byte, an adapter in chunks of its own.
+    async def main() -> None:
+        ours, theirs = MemoryTransport.pair(MemoryLink(byte_time=BYTE_TIME))
+        line = FaultyTransport(ours, Faults(["noise:1,4@mcu>module"], seed=2), Role.MODULE)
+        near = Recorder()
+        await line.open(near)
+        await theirs.open(Recorder())
+        theirs.write(HEARTBEAT * 2)
+        await asyncio.sleep(1)
+        assert near.data.count(HEARTBEAT) == 2
+        assert 2 <= len(near.data) - 2 * len(HEARTBEAT) <= 8
+        before = len(near.data)
+        theirs.write(HEARTBEAT[:6])
+        await asyncio.sleep(6 * BYTE_TIME + WRITE_GAP - 0.001)
+        assert len(near.data) == before
+        await asyncio.sleep(0.002)
+        assert HEARTBEAT[:6] in near.data[before:]
+        theirs.write(HEARTBEAT[:6])
+        await asyncio.sleep(6 * BYTE_TIME)
+        await line.close()
+        await asyncio.sleep(1)
+        await theirs.close()
+
+    run_virtual(main())
+
+
+def test_without_faults_of_its_direction_what_comes_is_passed_on_at_once() -> None:
+    async def main() -> None:
+        ours, theirs = MemoryTransport.pair()
+        faults = Faults(["mute@module>mcu"])
+        line = FaultyTransport(ours, faults, Role.MODULE)
+        near = Recorder()
+        await line.open(near)
+        await theirs.open(Recorder())
+        theirs.write(HEARTBEAT[:3])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert near.data == HEARTBEAT[:3]
+        await line.close()
         await theirs.close()
 
     run_virtual(main())

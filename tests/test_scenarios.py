@@ -239,6 +239,18 @@ def test_what_is_so_passes() -> None:
     assert result.passed, result.summary
 
 
+@pytest.mark.parametrize("direction", ["module>mcu", "mcu>module"])
+@pytest.mark.parametrize("fault", ["noise:0.2,8", "write-loss:0.2", "split:3,5ms", "delay:5ms..20ms"])
+def test_a_fault_of_writes_hits_writes_and_not_their_bytes(fault: str, direction: str) -> None:
+    head = HEAD.replace("json", f"json, cloud: pretended, faults: ['{fault}@{direction}']")
+    steps = """
+- send: control LED_R=30
+- expect: {frame: report, attrs: {LED_R: 30}, within: 5s}
+- cloud: {expect: {LED_R: 30}}
+"""
+    assert play(steps, head).passed
+
+
 def test_of_two_branches_that_fail_at_once_the_first_is_told() -> None:
     branches = "".join(
         f"  - [{{name: branch {n}, expect: {{frame: noise, within: 1s}}}}]\n" for n in range(9)

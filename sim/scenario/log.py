@@ -70,8 +70,8 @@ class Log:
         """Seconds since the line was opened."""
         return asyncio.get_running_loop().time() - self._start
 
-    def take(self, direction: Direction, data: bytes, _t: float, arrived: bool) -> None:
-        """Bytes crossed the line; a tap of :class:`sim.faulty.FaultyTransport`."""
+    def take(self, direction: Direction, data: bytes, arrived: bool) -> None:
+        """Bytes crossed the line."""
         way = direction, arrived
         self.bytes[way] += len(data)
         framer = self._framers.setdefault(way, Framer())

@@ -12,7 +12,6 @@ from gizserial.errors import BodyError
 from gizserial.framing import Frame
 from gizserial.io.base import Transport
 from gizserial.io.memory import MemoryLink
-from gizserial.io.memory_transport import MemoryTransport
 from gizserial.io.ports import open_port
 from gizserial.m2m.http import Server
 from gizserial.mcu_options import McuOptions
@@ -103,10 +102,10 @@ class Stage:
             self._spoiled(open_port(setup.mcu_port, baud=setup.baud), Role.MODULE)
             self._make_module(self.line, byte_time(setup.mcu_port, setup.baud, pace=False), server)
         else:
-            a, b = MemoryTransport.pair(MemoryLink(byte_time=10 / setup.baud))
-            self._spoiled(a, Role.MODULE)
+            link = MemoryLink(byte_time=10 / setup.baud)
+            self.line, mcu_end = FaultyTransport.pair(link, self.faults, tap=self._crossed)
             self._make_module(self.line, 10 / setup.baud, server)
-            self._make_mcu(b, 10 / setup.baud)
+            self._make_mcu(mcu_end, 10 / setup.baud)
         self.log.begin()
         for part in (self.mcu, self.module):
             if part is not None:
@@ -223,11 +222,11 @@ class Stage:
 
     # --- what is heard
 
-    def _crossed(self, direction: Any, data: bytes, t: float, arrived: bool) -> None:
+    def _crossed(self, direction: Any, data: bytes, _t: float, arrived: bool) -> None:
         if self._tap is not None:
-            self._tap(direction, data, t, arrived)
+            self._tap(direction, data, self.log.now(), arrived)
         before = len(self.log.seen)
-        self.log.take(direction, data, t, arrived)
+        self.log.take(direction, data, arrived)
         if self.cloud is None and self.is_online:
             for seen in self.log.seen[before:]:
                 self._pretended_report(seen)
