@@ -60,7 +60,7 @@ class FaultyTransport(WrappedPort):
     def pair(
         cls, link: MemoryLink, faults: Faults, *, tap: Tap | None = None
     ) -> tuple[FaultyTransport, FaultyTransport]:
-        """The module's end and the MCU's of a line in memory: each has the faults of what is written there."""
+        """The module's end and the MCU's of a line in memory, each with the faults of what it writes."""
         module, mcu = MemoryTransport.pair(link)
         return (
             cls(module, faults, Role.MODULE, tap=tap, near_only=True),
