@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-import click
-
+from gizserial.cli.output import echo
 from gizserial.codec import Codec
 from gizserial.commands import Role
 from gizserial.describe import Described, describe, headline, json_line, to_json
@@ -34,7 +33,7 @@ class Show:
         *,
         as_json: bool = False,
         quiet: bool = False,
-        write: Callable[[str], None] = click.echo,
+        write: Callable[[str], None] = echo,
     ) -> None:
         self._role = role
         self._codec = Codec(product)
@@ -49,10 +48,10 @@ class Show:
     def ready(self, **addresses: str) -> None:
         """Everything is open: the one line that scripts wait for."""
         text = json.dumps(addresses, ensure_ascii=False)
-        self._write(json_line({"kind": "ready", **addresses}) if self._as_json else f"ready {text}")
+        self.write(json_line({"kind": "ready", **addresses}) if self._as_json else f"ready {text}")
         early, self._early = self._early or [], None
         for line in early:
-            self._write(line)
+            self.write(line)
 
     def said(self, now: float, text: str, **facts: Any) -> None:
         """Something happened that is no frame."""
@@ -64,11 +63,11 @@ class Show:
     def answer(self, text: str) -> None:
         """What a typed command has to say: an object for scripts, beside the only line of ``--quiet``."""
         if self._quiet:
-            click.echo(text, err=True)
+            echo(text, err=True)
         elif self._as_json:
-            self._write(json_line({"kind": "answer", "t": round(self.now(), 6), "text": text}))
+            self.write(json_line({"kind": "answer", "t": round(self.now(), 6), "text": text}))
         else:
-            self._write(text)
+            self.write(text)
 
     def cloud(self, text: str) -> None:
         """Something happened in the cloud."""
@@ -107,19 +106,8 @@ class Show:
         notes = f"  [{'; '.join(message.warnings)}]" if message and message.warnings else ""
         return headline(described) + notes
 
-    def _write(self, line: str) -> None:
-        """Print a line. Who read our output may be gone (a script wants the ready line only): play on."""
-        try:
-            self.write(line)
-        except BrokenPipeError:
-            self.write = _nobody_reads
-
     def _put(self, line: str) -> None:
         if self._early is None:
-            self._write(line)
+            self.write(line)
         else:
             self._early.append(line)
-
-
-def _nobody_reads(_line: str) -> None:
-    """Standard output is closed."""

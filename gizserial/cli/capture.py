@@ -11,6 +11,7 @@ import click
 from gizserial.capture.formats import format_of
 from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINE
+from gizserial.cli.output import echo
 from gizserial.cli.params import json_option
 from gizserial.cli.port_options import baud_option, two_ports
 from gizserial.cli.termination import or_terminated
@@ -131,7 +132,7 @@ async def _run(
         with recorder:
             ends = [line.port.other_end or line.port.name for line in lines]
             if as_json:
-                click.echo(json_line({"kind": "ready", "ports": ends, "file": recorder.path}))
+                echo(json_line({"kind": "ready", "ports": ends, "file": recorder.path}))
             else:
                 _tell(f"recording {', '.join(ends)} to {recorder.path}; Ctrl-C stops")
             try:
@@ -149,19 +150,19 @@ async def _listen(watch: Watch, tap: Tap, seconds: float | None) -> None:
         for told in tap.take(watch):
             _tell(told)
         if live:
-            click.echo(f"\r\x1b[2K{tap.counter(watch.now)}", nl=False, err=True)
+            echo(f"\r\x1b[2K{tap.counter(watch.now)}", nl=False, err=True)
 
 
 def _tell(text: str) -> None:
     lead = "\r\x1b[2K" if sys.stderr.isatty() else ""
-    click.echo(f"{lead}{text}", err=True)
+    echo(f"{lead}{text}", err=True)
 
 
 def _summary(tap: Tap, recorder: CaptureRecorder, *, as_json: bool) -> None:
     from gizserial.describe import json_line
 
     if as_json:
-        click.echo(json_line({"kind": "summary", "file": recorder.path, **tap.totals()}))
+        echo(json_line({"kind": "summary", "file": recorder.path, **tap.totals()}))
         return
     _tell(f"{recorder.path}: {tap.counter(tap.ended)}")
     for hint in tap.hints():

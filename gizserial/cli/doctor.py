@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from gizserial.cli.group import FINDING
+from gizserial.cli.output import echo
 from gizserial.cli.params import json_option, product_option
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def doctor(
         where = (
             f"{port} at {baud} baud" if not _is_virtual(port) else f"{port} (a virtual port: no baud rate)"
         )
-    click.echo(_json(diagnosis, where) if as_json else _text(diagnosis, where))
+    echo(_json(diagnosis, where) if as_json else _text(diagnosis, where))
     if not diagnosis.healthy:
         ctx.exit(FINDING)
 
@@ -149,7 +150,7 @@ async def _of_port(
 
     def told(rate: int) -> None:
         if not as_json:
-            click.echo(f"no frame yet, trying {rate} baud", err=True)
+            echo(f"no frame yet, trying {rate} baud", err=True)
 
     if listen:
         return await on(baud, listen_plan(role, LISTEN)), baud
@@ -215,7 +216,7 @@ async def _examine(
     )
     async with driver:
         if transport.other_end and not transport.connected:
-            click.echo(f"waiting for a peer at {transport.other_end}", err=True)
+            echo(f"waiting for a peer at {transport.other_end}", err=True)
         try:
             await driver.wait()
         except asyncio.CancelledError:

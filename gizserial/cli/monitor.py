@@ -14,6 +14,7 @@ import click
 
 from gizserial.capture.formats import SUFFIXES, format_of
 from gizserial.cli.group import FINE
+from gizserial.cli.output import echo
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import baud_option, two_ports
 from gizserial.cli.termination import TERMINATED
@@ -216,4 +217,4 @@ def _on_terminate(call: Callable[[], object]) -> Iterator[None]:
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)

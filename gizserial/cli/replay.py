@@ -10,6 +10,7 @@ import click
 
 from gizserial.cli.durations import DURATION
 from gizserial.cli.group import FINDING, FINE
+from gizserial.cli.output import echo
 from gizserial.cli.params import json_option, product_option
 from gizserial.cli.port_options import baud_option
 from gizserial.cli.termination import or_terminated
@@ -170,18 +171,18 @@ class Output:
 
         end = transport.other_end or transport.name
         if self._as_json:
-            click.echo(json_line({"kind": "ready", "port": end}))
+            echo(json_line({"kind": "ready", "port": end}))
         else:
-            click.echo(f"playing at {end}; Ctrl-C stops", err=True)
+            echo(f"playing at {end}; Ctrl-C stops", err=True)
 
     def line(self, event: LineEvent) -> None:
         """Something happened to the line."""
         from gizserial.io.base import Back, Lost
 
         if isinstance(event, Lost):
-            click.echo(f"the line is down: {event.reason}", err=True)
+            echo(f"the line is down: {event.reason}", err=True)
         elif isinstance(event, Back) and self._verbose:
-            click.echo("the line is up", err=True)
+            echo("the line is up", err=True)
 
     def event(self, event: ReplayEvent) -> None:
         """A step was made."""
@@ -190,21 +191,21 @@ class Output:
 
         if isinstance(event, Divergence):
             if self._as_json:
-                click.echo(json_line(_members(event)))
+                echo(json_line(_members(event)))
             else:
-                click.echo("\n".join(_sentences(event)))
+                echo("\n".join(_sentences(event)))
         elif self._as_json:
             kind, described = (
                 ("sent", event.described) if isinstance(event, Sent) else ("matched", event.came)
             )
-            click.echo(json_line({"kind": kind, "t": round(event.t, 6), "frame": to_json(described)}))
+            echo(json_line({"kind": kind, "t": round(event.t, 6), "frame": to_json(described)}))
         elif self._verbose:
             sent = isinstance(event, Sent)
             described = event.described if isinstance(event, Sent) else event.came
-            click.echo(f"{event.t:9.3f} s  {'sent' if sent else 'came'}  {headline(described)}")
+            echo(f"{event.t:9.3f} s  {'sent' if sent else 'came'}  {headline(described)}")
         if self._live:
             done, of = self._machine.progress
-            click.echo(f"\r\x1b[2K{done}/{of} ", nl=False, err=True)
+            echo(f"\r\x1b[2K{done}/{of} ", nl=False, err=True)
 
     def summary(self, role: Role) -> None:
         """The end."""
@@ -212,21 +213,19 @@ class Output:
 
         machine = self._machine
         if self._live:
-            click.echo("\r\x1b[2K", nl=False, err=True)
+            echo("\r\x1b[2K", nl=False, err=True)
         bad = len(machine.divergences)
         if self._as_json:
             members = {"kind": "summary", "as": role.value, "sent": machine.sent}
             ends = {"matched": machine.matched, "diverged": bad, "complete": machine.done}
-            click.echo(json_line({**members, **ends}))
+            echo(json_line({**members, **ends}))
             return
         times = "once" if bad == 1 else f"{bad} times"
         verdict = f"the peer did something else {times}" if bad else "the peer did what the capture shows"
         if not machine.done:
             done, of = machine.progress
             verdict = f"stopped after {done} of {of} steps" + (f"; {verdict}" if bad else "")
-        click.echo(
-            f"played the {role.value}: {machine.sent} frames sent, {machine.matched} as recorded; {verdict}"
-        )
+        echo(f"played the {role.value}: {machine.sent} frames sent, {machine.matched} as recorded; {verdict}")
 
 
 def _members(event: Divergence) -> dict[str, Any]:

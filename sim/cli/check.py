@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from gizserial.cli.group import FINDING, FINE, USAGE
+from gizserial.cli.output import echo
 from gizserial.cli.params import product_option
 from gizserial.cli.port_options import port_options
 
@@ -137,10 +138,10 @@ def check(
     def told(run: RunResult) -> None:
         """Everything there is to say of a run, also of one that was interrupted."""
         if not quiet:
-            click.echo(summary(run))
+            echo(summary(run))
         broken.extend(outputs.write(run))
         for error in broken:
-            click.echo(f"gizsim: {error}", err=True)
+            echo(f"gizsim: {error}", err=True)
 
     async def main() -> int:
         time = byte_time(port, baud, pace=pace)
@@ -164,4 +165,4 @@ def check(
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
+from gizserial.cli.output import echo
 from sim.cli.options import live_options
 
 if TYPE_CHECKING:
@@ -190,19 +191,18 @@ def cloud(
             if ca is not None and running.tls is not None:
                 running.tls.write_ca(ca)
             if as_json:
-                click.echo(json.dumps({"kind": "ready", **running.addresses}))
+                echo(json.dumps({"kind": "ready", **running.addresses}))
             else:
-                click.echo(f"ready {json.dumps(running.addresses)}")
+                echo(f"ready {json.dumps(running.addresses)}")
             _tell_owner(running, as_json=as_json, quiet=quiet, asked=bool(settings.apps or settings.users))
-            say = _Echo(err=True)
             for text in (*running.notices, *(() if quiet else _about_port_80(running))):
-                say(f"gizsim cloud: {text}")
+                echo(f"gizsim cloud: {text}", err=True)
             if trust or not (quiet or as_json):
                 for text in _trust(running, ca, whole=trust):
-                    say(text)
+                    echo(text, err=True)
             if not quiet:
                 running.subscribe(
-                    CloudShow(_Echo(), as_json=as_json, product_of=lambda did: _product(running, did))
+                    CloudShow(echo, as_json=as_json, product_of=lambda did: _product(running, did))
                 )
             await asyncio.Event().wait()
         return 0
@@ -214,12 +214,11 @@ def _tell_owner(running: EmbeddedCloud, *, as_json: bool, quiet: bool, asked: bo
     """Print what was made up at this start; it is printed once."""
     if quiet and not asked:
         return
-    echo = _Echo(err=quiet)
     for made in running.generated:
         if as_json:
-            echo(json.dumps({"kind": "generated", "what": made.what, **made.members}))
+            echo(json.dumps({"kind": "generated", "what": made.what, **made.members}), err=quiet)
         else:
-            echo(f"generated {made}")
+            echo(f"generated {made}", err=quiet)
 
 
 def _about_port_80(running: EmbeddedCloud) -> list[str]:
@@ -244,21 +243,6 @@ def _trust(running: EmbeddedCloud, ca: Path | None, *, whole: bool) -> list[str]
         https = running.addresses.get("https")
         return trust_text(file, https or next(iter(running.addresses.values())))
     return [f"gizsim cloud: TLS clients must trust {file}; --trust prints how"]
-
-
-class _Echo:
-    """Prints as long as somebody reads: who wanted the ready line only may close the pipe, devices go on."""
-
-    def __init__(self, *, err: bool = False) -> None:
-        self._read, self._err = True, err
-
-    def __call__(self, text: str) -> None:
-        if not self._read:
-            return
-        try:
-            click.echo(text, err=self._err)
-        except BrokenPipeError:
-            self._read = False
 
 
 def _product(running: EmbeddedCloud, did: str) -> Product | None:

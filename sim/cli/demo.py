@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gizserial.cli.output import echo
 from sim.cli.options import live_options
 
 
@@ -43,7 +44,7 @@ def demo(ctx: click.Context, *, once: bool, as_json: bool, quiet: bool) -> None:
                     now(), "done", control_ms=round(control * 1000, 3), report_ms=round(report * 1000, 3)
                 )
             else:
-                click.echo(
+                echo(
                     f"round trip: control → MCU → report in the cloud {control * 1000:.1f} ms; "
                     f"report MCU → cloud {report * 1000:.1f} ms"
                 )

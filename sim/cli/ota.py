@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gizserial.cli.group import FINDING, FINE
+from gizserial.cli.output import echo
 from gizserial.cli.params import json_option, product_option
 from gizserial.cli.port_options import port_options
 from sim.cli.options import fault_options, quirk_options, with_faults
-from sim.cli.output import echo
 
 if TYPE_CHECKING:
     from gizserial.image import Image

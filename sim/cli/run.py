@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gizserial.cli.group import FINDING, FINE
+from gizserial.cli.output import echo
 from gizserial.cli.params import json_option
-from sim.cli.output import echo
 
 if TYPE_CHECKING:
     from gizserial.capture.record import Record
@@ -158,7 +158,7 @@ def _play(scenario: Scenario, variables: dict[str, str], show: _Show, records: l
             on_begin=show.began,
             on_step=show.step,
             on_seen=show.seen,
-            on_waiting=lambda place: click.echo(f"waiting for the device at {place} ...", err=True),
+            on_waiting=lambda place: echo(f"waiting for the device at {place} ...", err=True),
             tap=tap,
         )
 

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import click
 
+from gizserial.cli.output import echo
 from gizserial.commands import Role
 from gizserial.errors import CaptureError
 from gizserial.io.driver import Direction
@@ -101,7 +102,7 @@ class Outputs:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        echo(line)
 
 
 def _write(path: str, data: bytes) -> None:
@@ -119,12 +120,10 @@ class Progress:
         """See :data:`sim.conformance.runner.Progress`."""
         place = f"[{number:>{len(str(count))}}/{count}]"
         if result is not None:
-            click.echo(f"{self._clear()}{place} {outcome(result)}")
+            echo(f"{self._clear()}{place} {outcome(result)}")
         elif self._live:
             # One row, or the next line would not cover it.
-            click.echo(
-                f"{self._clear()}{place} {case.id} ..."[: _columns() + 1 + len(self._clear())], nl=False
-            )
+            echo(f"{self._clear()}{place} {case.id} ..."[: _columns() + 1 + len(self._clear())], nl=False)
 
     def _clear(self) -> str:
         # Blanks, because NO_COLOR takes every escape sequence out.
@@ -141,7 +140,7 @@ class Terminal:
     async def press(self, what: Press) -> bool:
         """Ask, and wait for Enter; ``s`` leaves the case out."""
         text = f"\n  Please {what.value}, then press Enter (s and Enter: skip) "
-        click.echo(text, nl=False, err=True)
+        echo(text, nl=False, err=True)
         answer = await _line_from(sys.stdin)
         return bool(answer) and answer.strip().lower() != "s"
 
