@@ -1,4 +1,4 @@
-"""Commands whose work goes on when nobody reads what they print (``… | head -1``, cli.md): the status stays."""
+"""Commands whose work goes on when nobody reads what they print (``… | head -1``): the status stays."""
 
 from __future__ import annotations
 
