@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from gizserial.errors import EncodeError
+from gizserial.module_network import TIME_END
 
 _VIRTUAL = ("pty:", "tcp-listen:", "socket:", "loop:")
 _TERMINALS = ("/dev/pts/", "/dev/ttys")  # macOS has /dev/ttys000; Linux has serial ports called /dev/ttyS0
@@ -37,3 +39,18 @@ def hex_bytes(words: Iterable[str]) -> bytes:
         return bytes.fromhex("".join(words))
     except ValueError:
         raise EncodeError("hex digits in pairs are needed, for example 0102") from None
+
+
+def moment(text: str) -> float:
+    """``2024-03-14T12:23:19+08:00`` (UTC where no zone is named) in seconds since 1970.
+
+    :raises ValueError: it is none, or one that the four bytes of the answer to 17 cannot hold (serial.md §4.12).
+    """
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time, as 2024-03-14T12:23:19+08:00") from None
+    seconds = (given if given.tzinfo is not None else given.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= seconds < TIME_END:
+        raise ValueError(f"{text} is not between 1970 and 2106, where network time ends")
+    return seconds

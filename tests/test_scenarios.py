@@ -120,6 +120,8 @@ def test_the_schema_file_is_that_of_the_model() -> None:
         ("- wifi: {}", 3, 9, "wifi has one of"),
         ("- cloud: {control: {LED_R: 9}, within: 1s}", 3, 32, "within: says"),
         ("- cloud: cut", 3, 3, "there is no cloud; write cloud: pretended"),
+        ("- cloud: {time: noon}", 3, 17, "'noon' is no time, as 2024-"),
+        ("- cloud: {time: 1969-12-31}", 3, 17, "between 1970 and 2106"),
     ],
 )
 def test_errors_say_where_and_what_to_do(text: str, line: int, column: int, says: str) -> None:
@@ -328,6 +330,24 @@ def test_the_cloud_has_no_use_for_what_it_cannot_do() -> None:
         parsed("- cloud: {control: {Temperature: 9}}\n", head)
     with pytest.raises(ScenarioError, match="faults need cloud: simulated"):
         parsed("- cloud: {fault: 'slow:1s'}\n", head)
+    with pytest.raises(ScenarioError, match="time needs cloud: pretended"):
+        parsed("- cloud: {time: 2024-03-14}\n", head.replace("pretended", "simulated"))
+
+
+def test_a_pretended_cloud_gives_the_time_that_goes_on_with_the_virtual_clock() -> None:
+    asked = """
+- press: time
+- expect: {frame: network_time_ack, fields: {year: %d, month: %d, day: %d, hour: %d, timestamp: %d}}
+"""
+    fields = {"zeros": (0, 0, 0, 0, 0), "then": (2024, 3, 14, 12, 1710390199)}
+    hour_later = (2024, 3, 14, 13, 1710390199 + 3600)
+    head = HEAD.replace("json", "json, cloud: pretended")
+    # V108 of serial.md: 2024-03-14 12:23:19 UTC+8, which is the zone of modules unless tz says another.
+    for written in ("2024-03-14T12:23:19+08:00", "2024-03-14 04:23:19", "'20240314T042319Z'"):
+        told = f"- cloud: {{time: {written}}}\n"
+        steps = [asked % fields["zeros"], told, asked % fields["then"], "- wait: 1h\n", asked % hour_later]
+        assert play("".join(steps), head.replace("pretended", "pretended, max time: 2h")).passed, written
+    assert "off line" in play("- cloud: cut\n- cloud: {time: 2024-03-14}\n", head).summary
 
 
 def test_looking_into_the_cloud_does_not_move_the_time_that_counts() -> None:

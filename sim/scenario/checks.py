@@ -83,6 +83,8 @@ def _check_parts(step: Step, setup: Setup) -> None:
         raise ScenarioError("there is no cloud; write cloud: pretended in the setup", step.place)
     if step.kind == "cloud" and "fault" in args and setup.cloud != "simulated":
         raise ScenarioError("faults need cloud: simulated; a pretended one has no connections", step.place)
+    if step.kind == "cloud" and "time" in args and setup.cloud != "pretended":
+        raise ScenarioError("time needs cloud: pretended; a simulated one gives its own", step.place)
 
 
 def own_args(step: Step) -> Any:

@@ -34,6 +34,7 @@ from sim.scenario.model import Scenario
 from sim.scenario.nodes import ScenarioError
 from sim.scenario.result import Result, StepFailed, StepResult
 from sim.scenario.stage import Stage
+from sim.words import moment
 
 NOTHING_FOR: Final = 1.0
 CLOUD_WITHIN: Final = 5.0
@@ -328,6 +329,10 @@ class _Run:
             self._connection(args)
         elif "fault" in args:
             stage.cloud_faults.add_now(args["fault"])
+        elif "time" in args:
+            if not stage.is_online:
+                raise StepFailed("a device on line, to be given the time", ["it is off line"])
+            module.role.set_time(moment(args["time"]), now=module.driver.now())
         elif "online" in args:
             wanted_state = args["online"]
             await self._cloud_until(

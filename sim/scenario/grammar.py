@@ -28,6 +28,7 @@ from sim.scenario.shapes import (
     Text,
     Whole,
 )
+from sim.words import moment
 
 OUTSIDE_FRAMES: Final = ("noise", "error")
 """What may be expected besides frames: bytes outside of frames, and frames that are none."""
@@ -99,6 +100,7 @@ _ROLE: Final = Text(choices=("module", "mcu"))
 _FRAME: Final = Text(choices=(*frame_names(), *OUTSIDE_FRAMES))
 _FAULT: Final = Text("a fault, as loss:0.01", check=Fault.parse)
 _CLOUD_FAULT: Final = Text("a fault, as slow:200ms", check=CloudFault.parse)
+_MOMENT: Final = Text("a time, as 2024-03-14T12:23:19+08:00", check=moment)
 
 
 def _named(text: str) -> None:
@@ -221,9 +223,10 @@ _CLOUD: Final = Either(
                 "expect": Member(_MATCHES, "what the cloud knows of the device's points"),
                 "online": Member(Flag(), "the device is, or is not, on line"),
                 "fault": Member(_CLOUD_FAULT, "a fault of the connections"),
+                "time": Member(_MOMENT, "the time that a pretended cloud gives; UTC where no zone is named"),
                 "within": Member(Duration(), "how long that may take (5 s)"),
             },
-            exactly_one_of=("control", "expect", "online", "fault"),
+            exactly_one_of=("control", "expect", "online", "fault", "time"),
             only_with={"within": ("expect", "online")},
         ),
     )
