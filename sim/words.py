@@ -44,7 +44,7 @@ def hex_bytes(words: Iterable[str]) -> bytes:
 def moment(text: str) -> float:
     """``2024-03-14T12:23:19+08:00`` (UTC where no zone is named) in seconds since 1970.
 
-    :raises ValueError: it is none, or one that the four bytes of the answer to 17 cannot hold (serial.md §4.12).
+    :raises ValueError: it is none, or one that the four bytes of network time cannot hold (serial.md §4.12).
     """
     try:
         given = datetime.fromisoformat(text)
