@@ -11,7 +11,7 @@ from support_m2m import DID, PK, Bench, Cloud, entropy, new_identity
 
 from gizserial.errors import ValueOutOfRange
 from gizserial.m2m import firmware, frames, http_cloud
-from gizserial.m2m.effects import FirmwareFailed, FirmwareFetched, FirmwareOffer, SendMqtt
+from gizserial.m2m.effects import FirmwareFailed, FirmwareFetched, FirmwareOffer, SendMqtt, Trace
 from gizserial.m2m.frames import CheckFirmware, encode_control
 from gizserial.m2m.http import HttpRequest, Offer, Purpose, Server
 from gizserial.m2m.mqtt31 import FROM_CLIENT, PacketReader, Publish
@@ -293,6 +293,27 @@ def test_a_g0_module_reports_its_firmware_id_and_fetches_from_the_address() -> N
     assert not downloads(bench)
     bench.deliver(ser2cli_res(DID), frames.encode_control(frames.G0FirmwareUrl(2, 7, OFFER.url)))
     assert [request.firmware_type for request in downloads(bench)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("asking", "answer", "trace"),
+    [
+        ("g3", frames.FirmwareOffer(module="ESP32C3,04X3009R"), "the cloud has no new firmware"),
+        ("g3", frames.FirmwareOffer(), "the cloud has no new firmware"),
+        ("g3", frames.FirmwareOffer(sub_did="s"), "ignored control message 021d"),
+        ("g0", frames.G0FirmwareId(bytes(8)), "the cloud has no new firmware"),
+        ("g0", frames.G0FirmwareId(b"04X3009R"), "the cloud has no new firmware"),
+        ("g0", frames.G0FirmwareId(b"04X3010R"), "ignored control message 0206"),
+        ("g0", frames.FirmwareOffer(), "ignored control message 021d"),
+    ],
+)
+def test_nothing_new_is_said_and_what_is_not_understood_is_ignored(
+    asking: Literal["g3", "g0"], answer: frames.Control, trace: str
+) -> None:
+    """device-cloud.md §9.1, §9.4: 0206 and 021d are the answers to the report of versions."""
+    bench = by_mqtt(asking)
+    bench.deliver(ser2cli_res(DID), frames.encode_control(answer))
+    assert bench.all(Trace)[-1].text == trace
 
 
 def test_a_module_of_g1_ignores_what_others_are_offered() -> None:

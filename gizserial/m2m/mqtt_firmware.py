@@ -3,7 +3,7 @@
 ::
 
     G3   021c versions    → 021d MD5, address    022c: how far it is
-    G0   0205 firmware id → 020e address
+    G0   0205 firmware id → 0206 the same id, or 020e address
 
 G1 and G2 ask over HTTP.
 """
@@ -16,6 +16,7 @@ from typing import Final, Literal
 from gizserial.m2m.frames import (
     Control,
     FirmwareOffer,
+    G0FirmwareId,
     G0FirmwareUrl,
     G0Versions,
     UpgradeProgress,
@@ -59,8 +60,10 @@ class MqttFirmware:
         if self._asking == "g3":
             self._say(VersionReport(module=f"{module.hard},{module.soft}", mcu=f"{mcu.hard},{mcu.soft}"))
         elif self._asking == "g0":
-            firmware_id = module.soft.encode("ascii", "replace")[:8].ljust(8, b"\x00")
-            self._say(G0Versions(me.product_key, firmware_id, P0_VERSION))
+            self._say(G0Versions(me.product_key, self._firmware_id(), P0_VERSION))
+
+    def _firmware_id(self) -> bytes:
+        return self._requests.module.soft.encode("ascii", "replace")[:8].ljust(8, b"\x00")
 
     def offered(self, message: Control) -> tuple[int, Offer] | None:
         """The kind of firmware and the offer in a message; None: there is none for this module."""
@@ -72,6 +75,17 @@ class MqttFirmware:
         if self._asking == "g0" and isinstance(message, G0FirmwareUrl):
             return message.type, Offer("", message.url)
         return None
+
+    def nothing_new(self, message: Control) -> bool:
+        """Whether a message says that there is no firmware: 021d without an address, 0206 without news.
+
+        0206 with another id than zeros or our own is not documented (§9.1), so it says nothing.
+        """
+        if self._asking == "g3" and isinstance(message, FirmwareOffer) and message.sub_did is None:
+            return not (message.url or message.https_url)
+        if self._asking == "g0" and isinstance(message, G0FirmwareId):
+            return message.firmware_id in {bytes(8), self._firmware_id()}
+        return False
 
     def progress(self, percent: int, kind: int, offer: Offer, text: str) -> None:
         """022c: how far the file of an offer is."""

@@ -19,29 +19,25 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gizserial.m2m import frames, http, topics
-from gizserial.m2m.app_requests import QUEUE_DEPTH, AppRequests
+from gizserial.m2m.apps import Apps
 from gizserial.m2m.downloads import Downloads, Wanted
 from gizserial.m2m.effects import (
-    AppCount,
     ClockSet,
     Effect,
     FirmwareCheck,
-    IdentityChanged,
     LoginRefused,
     P0Received,
     RebootAdvised,
-    Rejected,
     Trace,
 )
 from gizserial.m2m.http import MCU_FIRMWARE, MODULE_FIRMWARE, HttpRequest, Purpose, Server
-from gizserial.m2m.http_cloud import ErrorCode
 from gizserial.m2m.http_jobs import REBOOT_AFTER, HttpJobs, Job, Query
-from gizserial.m2m.identity import Entropy, Generation, Identity
+from gizserial.m2m.identity import Entropy, Identity
 from gizserial.m2m.mqtt31 import Publish
 from gizserial.m2m.mqtt_firmware import Asking, MqttFirmware
 from gizserial.m2m.mqtt_link import REBOOT_DELAY, LinkState, MqttLink
+from gizserial.m2m.registration import Registration, WhenRefused
 from gizserial.m2m.requests import DEFAULT_VERSIONS, Requests, Versions
-from gizserial.m2m.secure import CipherError
 
 TIME_INTERVAL: Final = 3600.0
 """Seconds between two time synchronisations."""
@@ -49,7 +45,6 @@ PROVISION_AFTER: Final = 10
 """So many failed connections in a row lead to a new provisioning."""
 
 _PRODUCT_KEY: Final = re.compile(r"[0-9a-zA-Z]{32}")
-_UNKNOWN_DEVICE: Final = frozenset({ErrorCode.DEVICE_NOT_FOUND, ErrorCode.CREDENTIALS_INVALID})
 _BAD_LOGIN: Final = frozenset({4, 5})
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -64,9 +59,7 @@ class CloudSession:
     :param generation: ``g1`` registers plain, ``g2`` encrypted. ``auto``: G2 when there is a usable secret,
         G1 otherwise; a refused registration is then tried in the other generation, because clouds that do
         not know the secret understand G1 only, and products with encryption enabled refuse it (9045).
-    :param when_refused: What follows when the cloud does not know did or passcode. ``retry`` is [V4]: go on
-        trying. ``register``: register again at once. ``auto``: CONNACK 4 or 5 registers again in G2 and
-        retries in G1; a provisioning answered with 9014 or 9016 registers again in both.
+    :param when_refused: What follows when the cloud does not know did or passcode.
     :param download: Which offered firmware is fetched: what is newer as [V4] compares (``strcmp``), any other
         than the present version, or none.
     :param asking: How it asks for firmware: over HTTP (G1, G2), or by MQTT as G3 or G0 do.
@@ -84,30 +77,27 @@ class CloudSession:
         mcu: Versions = DEFAULT_VERSIONS,
         product_secret: str | None = None,
         generation: Literal["auto", "g1", "g2"] = "auto",
-        when_refused: Literal["auto", "retry", "register"] = "auto",
+        when_refused: WhenRefused = "auto",
         download: Wanted = "newer",
         asking: Asking = "http",
         keep_alive: int = 120,
     ) -> None:
         self._out: list[Effect] = []
-        self._identity, self._entropy = identity, entropy
+        self._entropy = entropy
         self._requests = Requests(server, wanted=generation, module=module, mcu=mcu)
-        self._when_refused = when_refused
         self._jobs = HttpJobs()
+        self._registration = Registration(self._out, identity, self._requests, self._jobs, when_refused)
         self._link = MqttLink(self._out, self._link_failed, keep_alive=keep_alive)
+        self._apps = Apps(self._out, self._link.publish)
         self._firmware = MqttFirmware(asking, self._requests, self._link.publish)
         self._downloads = Downloads(self._out, self._jobs, download, self._firmware.progress)
         self._in_flight: HttpRequest | None = None
         self._started = self._router = False
         self._checks_due: set[int] = set()
         self._unregister_due = False
-        self._refused: set[Generation] = set()
-        self._just_registered = self._forgotten = False
         self._time_due: float | None = None
         self._reboot_due: float | None = None
         self._reboot_told = False
-        self._app_requests = AppRequests()
-        self._apps = 0
         self._use_secret(product_secret)
 
     # --- what it is
@@ -115,7 +105,7 @@ class CloudSession:
     @property
     def identity(self) -> Identity:
         """The identity as it is now; the last :class:`IdentityChanged` has the same."""
-        return self._identity
+        return self._registration.identity
 
     @property
     def connected(self) -> bool:
@@ -125,7 +115,7 @@ class CloudSession:
     @property
     def app_count(self) -> int:
         """How many apps the cloud says are connected."""
-        return self._apps
+        return self._apps.count
 
     @property
     def downloading(self) -> bool:
@@ -137,7 +127,7 @@ class CloudSession:
         """What goes on, in a few words."""
         if not self._started:
             return "stopped"
-        if not self._identity.product_key:
+        if not self.identity.product_key:
             return "waiting for the product key"
         if not self._router:
             return "no router"
@@ -156,7 +146,7 @@ class CloudSession:
     def start(self, now: float) -> None:
         """The module boots. The router counts as away until :meth:`router_up`."""
         self.stop(now)
-        self._change(self._identity.booted(self._entropy))
+        self._registration.change(self.identity.booted(self._entropy))
         self._started = True
         self._boot(now)
 
@@ -190,11 +180,11 @@ class CloudSession:
             return
         if product_secret is not None:
             self._use_secret(product_secret)
-        changed = self._identity.with_product(product_key, self._entropy)
-        if changed == self._identity:
+        changed = self.identity.with_product(product_key, self._entropy)
+        if changed == self.identity:
             return
         self._close("the product changed")
-        self._change(changed)
+        self._registration.change(changed)
         if self._started:
             self._boot(now)
 
@@ -205,9 +195,9 @@ class CloudSession:
         """
         reachable = self._router and self._started
         self._close("the module was reset")
-        self._change(self._identity.reset(self._entropy))
-        if reachable and self._identity.old_did:
-            request = self._requests.unregister(self._identity)
+        self._registration.change(self.identity.reset(self._entropy))
+        if reachable and self.identity.old_did:
+            request = self._requests.unregister(self.identity)
             self._out.append(dataclasses.replace(request, awaited=False))
         self._started = self._router = False
 
@@ -283,7 +273,7 @@ class CloudSession:
             self._link.next_timeout(),
             self._time_due,
             self._reboot_due,
-            self._app_requests.next_timeout(),
+            self._apps.next_timeout(),
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -294,9 +284,9 @@ class CloudSession:
         self._link.handle_timeout(now)
         self._after_link(now)
         self._downloads.handle_timeout(now)
-        again = self._jobs.repeat(now, may_provision=bool(self._identity.did))
+        again = self._jobs.repeat(now, may_provision=bool(self.identity.did))
         if again is not None:
-            self._just_registered = False
+            self._registration.repeated()
             self._trace(f"{again.purpose.value}: not answered as wanted, sent again")
             self._send(again)
         if self._time_due is not None and now >= self._time_due:
@@ -305,10 +295,7 @@ class CloudSession:
         if self._reboot_due is not None and now >= self._reboot_due:
             self._reboot_due = now + REBOOT_AFTER
             self._out.append(RebootAdvised("2 h without a successful HTTP request"))
-        request_due = self._app_requests.next_timeout()
-        if request_due is not None and now >= request_due:
-            self._trace("a request of an app was never answered by the bridge: the next one follows")
-            self._next_request(now)
+        self._apps.handle_timeout(now)
         self._pump(now)
 
     # --- P0, for the bridge
@@ -318,31 +305,18 @@ class CloudSession:
 
         :raises ValueOutOfRange: when the frame would be longer than 65 535 bytes.
         """
-        if not self.connected:
-            return False
-        frame = frames.BusinessFrame(frames.REPORT, p0).encode()
-        return self._link.publish(topics.dev2app(self._identity.did), frame)
+        return self.connected and self._apps.report(self.identity.did, p0)
 
     def answer(self, request: P0Received, p0: bytes, now: float) -> bool:
         """The MCU acknowledged with this P0: 0094 to the app of a 0093, 0091 to all for a 0090 (§8.1).
 
         False, and dropped, when the request is over: answered before, timed out, or of a lost connection.
         """
-        if request is not self._app_requests.current:
-            self._trace("an answer came after its request was over: dropped")
-            return False
-        if request.command == frames.CONTROL_ACKED:
-            frame = frames.BusinessFrame(frames.ACK, p0, request.sn)
-            self._link.publish(topics.dev2app(self._identity.did, request.client), frame.encode())
-        else:
-            self.publish_report(p0, now)
-        self._next_request(now)
-        return True
+        return self._apps.answer(self.identity.did, request, p0, now)
 
     def no_answer(self, request: P0Received, now: float) -> None:
         """The MCU was silent, or a LAN client got the answer: nothing is published (§8.1, R12)."""
-        if request is self._app_requests.current:
-            self._next_request(now)
+        self._apps.no_answer(request, now)
 
     def module_updated(self, versions: Versions) -> None:
         """The module has new firmware of its own: the next checks say so."""
@@ -372,11 +346,6 @@ class CloudSession:
     def _trace(self, text: str) -> None:
         self._out.append(Trace(text))
 
-    def _change(self, identity: Identity) -> None:
-        if identity != self._identity:
-            self._identity = identity
-            self._out.append(IdentityChanged(identity))
-
     def _use_secret(self, product_secret: str | None) -> None:
         unused = self._requests.use_secret(product_secret)
         if unused is not None:
@@ -386,20 +355,20 @@ class CloudSession:
         self._link.stop(reason)
         self._jobs.clear()
         self._in_flight, self._time_due, self._reboot_due = None, None, None
-        self._refused.clear()
-        self._drop_requests()
+        self._registration.closed()
+        self._apps.gone()
 
     def _boot(self, now: float) -> None:
         self._checks_due = set(self._firmware.checked)
-        self._unregister_due = bool(self._identity.old_did)
+        self._unregister_due = bool(self.identity.old_did)
         self._begin(now)
 
     def _begin(self, now: float) -> None:
-        if not (self._started and self._router and self._identity.product_key):
+        if not (self._started and self._router and self.identity.product_key):
             return
         self._reboot_due, self._reboot_told = now + REBOOT_AFTER, False
-        self._jobs.add(Job(Purpose.PROVISION if self._identity.did else Purpose.REGISTER), first=True)
-        if self._identity.did and self._link.address is not None:
+        self._registration.begin()
+        if self.identity.did and self._link.address is not None:
             self._start_link(now)  # a router that was away for a moment: the server is known already
         self._pump(now)
 
@@ -410,78 +379,23 @@ class CloudSession:
                 self._send(job)
 
     def _send(self, job: Job) -> None:
-        self._in_flight = self._requests.make(job, self._identity)
+        self._in_flight = self._requests.make(job, self.identity)
         self._out.append(self._in_flight)
 
-    @property
-    def _g2(self) -> bool:
-        return self._requests.generation(self._identity) == "g2"
-
-    def _reject(self, job: Job, status: int, body: bytes, otherwise: str) -> int | None:
-        error = http.parse_error(status, body)
-        code, message = (error.code, error.message) if error else (None, otherwise)
-        self._out.append(Rejected(job.purpose, status, code, message))
-        return code
-
     def _registered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (one signature)
-        generation = self._requests.registering
-        did = None
-        reason = "the answer holds no did of 22 characters"
-        if 200 <= status < 300:
-            try:
-                did = http.parse_did(body, self._requests.registration_secret())
-            except CipherError as error:
-                reason = str(error)
-        if did is None:
-            self._reject(job, status, body, reason)
-            self._refused.add(generation)
-            self._other_generation(job)
-            return
+        before = self.identity.did
+        registered = self._registration.registered(job, status, body)
         # A link held after a refusal keeps its back-off: a cloud refusing what it registers is not hammered.
-        if did != self._identity.did and self._link.state is not LinkState.IDLE:
+        if registered and self.identity.did != before and self._link.state is not LinkState.IDLE:
             self._link.stop("registered anew")
-        self._refused.clear()
-        self._just_registered = True
-        self._change(self._identity.registered(did, generation))
-        if self._forgotten:
-            self._jobs.give_up()  # no success before it is provisioned: the time-outs go on growing
-        else:
-            self._jobs.done()
-        self._jobs.add(Job(Purpose.PROVISION), first=True)
-
-    def _other_generation(self, job: Job) -> None:
-        if not self._requests.may_change:
-            return
-        self._requests.change()
-        self._trace(f"the next registration is tried as {self._requests.registering.upper()}")
-        if self._requests.registering in self._refused:
-            self._refused.clear()  # both refused: from here at the pace of the time-outs
-        else:
-            self._jobs.give_up()
-            self._jobs.add(job, first=True)
 
     def _provisioned(self, job: Job, status: int, body: bytes, now: float) -> None:
-        found = None
-        reason = "the answer does not name an MQTT server"
-        if status == 200:
-            try:
-                found = http.parse_provision(body, self._requests.secret(self._identity))
-            except CipherError as error:
-                reason = str(error)
+        found = self._registration.provisioned(job, status, body)
         if found is None:
-            code = self._reject(job, status, body, reason)
-            unknown = code in _UNKNOWN_DEVICE or (self._g2 and 400 <= status < 500)
-            # Not twice in a row: a cloud that forgets what it registers would be asked without a pause.
-            if unknown and self._when_refused != "retry" and not self._just_registered:
+            if not self.identity.did:
                 self._link.stop("the cloud does not know this device")
-                self._drop_requests()
-                self._forgotten = True
-                self._change(self._identity.unregistered())
-                self._jobs.give_up()
-                self._jobs.add(Job(Purpose.REGISTER), first=True)
+                self._apps.gone()
             return
-        self._just_registered = self._forgotten = False
-        self._jobs.done()
         if found.server_ts is not None:
             self._out.append(ClockSet(found.server_ts))
         self._time_due = now + TIME_INTERVAL
@@ -497,28 +411,23 @@ class CloudSession:
         self._checks_due.discard(job.kind)
         offer = http.parse_offer(body) if status == 200 else None
         if offer is None:
-            self._reject(job, status, body, "no firmware is offered")
+            self._registration.reject(job, status, body, "no firmware is offered")
             return
         if job.kind == MODULE_FIRMWARE:
-            self._change(self._identity.with_soft_version(offer.soft_version))
+            self._registration.change(self.identity.with_soft_version(offer.soft_version))
         self._downloads.offered(offer, job, self._requests.versions(job.kind).soft)
 
     def _unregistered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (as above)
         self._unregister_due = False
-        if status == 200:
-            self._jobs.done()
-            self._change(self._identity.old_forgotten())
-        else:
-            self._jobs.give_up()  # kept, and tried again after the next boot (§4.5)
-            self._reject(job, status, body, "the old did is kept until the next start")
+        self._registration.unregistered(job, status, body)
 
     # --- inside: MQTT
 
     def _start_link(self, now: float) -> None:
-        me = self._identity
+        me = self.identity
         subscriptions = topics.module_subscriptions(me.did, me.product_key)
         # G2 and later omit the product-wide notices (§7.2).
-        self._link.set_login(me.did, me.passcode, subscriptions[1 if self._g2 else 0 :])
+        self._link.set_login(me.did, me.passcode, subscriptions[1 if self._registration.encrypted else 0 :])
         self._link.start(now)
 
     def _link_failed(self, code: int | None, now: float) -> None:  # noqa: ARG002 (one signature)
@@ -527,8 +436,7 @@ class CloudSession:
         if self._link.next_delay > REBOOT_DELAY and not self._reboot_told:
             self._reboot_told = True
             self._out.append(RebootAdvised("no MQTT session for about two hours"))
-        again = self._when_refused == "register" or (self._when_refused == "auto" and self._g2)
-        if code in _BAD_LOGIN and again:
+        if code in _BAD_LOGIN and self._registration.again_after_bad_login:
             self._link.hold()
             self._jobs.add(Job(Purpose.REGISTER), first=True)
         elif self._link.failed_connects % PROVISION_AFTER == 0:
@@ -538,52 +446,26 @@ class CloudSession:
         if self._link.running:
             self._reboot_told = False
         else:
-            self._drop_requests()
-        self._firmware.link_is(self._identity, online=self._link.running)
+            self._apps.gone()
+        self._firmware.link_is(self.identity, online=self._link.running)
         self._pump(now)
 
     def _message(self, message: Publish, now: float) -> None:
         topic = topics.parse_topic(message.topic)
         if topic is None:
             self._trace("ignored a message on a topic that is none of ours")
-        elif topic.kind is topics.TopicKind.APP2DEV and topic.did == self._identity.did:
-            self._p0(topic.client or "", message.payload, now)
-        elif topic.kind is topics.TopicKind.SER2CLI_RES and topic.did == self._identity.did:
+        elif topic.kind is topics.TopicKind.APP2DEV and topic.did == self.identity.did:
+            self._apps.received(topic.client or "", message.payload, now)
+        elif topic.kind is topics.TopicKind.SER2CLI_RES and topic.did == self.identity.did:
             self._control(message.payload)
         else:
             self._trace(f"ignored a message on {topic.kind.value}")
-
-    def _p0(self, client: str, payload: bytes, now: float) -> None:
-        frame = frames.BusinessFrame.decode(payload)
-        if isinstance(frame, frames.BadMessage):
-            self._trace(f"ignored a message of an app: {frame.reason}")
-        elif frame.command not in {frames.CONTROL, frames.CONTROL_ACKED} or frame.sub_did is not None:
-            self._trace(f"ignored command {frame.command:04x} of an app")
-        elif self._app_requests.full:
-            self._trace(f"dropped a request of an app: {QUEUE_DEPTH} are waiting for the MCU already")
-        else:
-            request = P0Received(client[: topics.MAX_CLIENT], frame.command, frame.sn, frame.payload)
-            self._tell_request(self._app_requests.add(request, now))
-
-    def _next_request(self, now: float) -> None:
-        self._tell_request(self._app_requests.next(now))
-
-    def _tell_request(self, request: P0Received | None) -> None:
-        if request is not None:
-            self._out.append(request)
-
-    def _drop_requests(self) -> None:
-        if self._apps:
-            self._apps = 0
-            self._out.append(AppCount(0))
-        self._app_requests.clear()
 
     def _control(self, payload: bytes) -> None:
         message = frames.decode_control(payload)
         match message:
             case frames.AppCount(count):
-                self._apps = count
-                self._out.append(AppCount(count))
+                self._apps.counted(count)
             case frames.CheckFirmware(type=kind) if kind in self._firmware.checked:
                 self._checks_due.add(kind)
                 self._out.append(FirmwareCheck(kind))
@@ -593,5 +475,7 @@ class CloudSession:
             case _ if (found := self._firmware.offered(message)) is not None:
                 present = self._requests.versions(found[0]).soft
                 self._downloads.offered(found[1], Job(Purpose.OTA_CHECK, found[0]), present)
+            case _ if self._firmware.nothing_new(message):
+                self._trace("the cloud has no new firmware")
             case _:
                 self._trace(f"ignored control message {payload[4:6].hex()}")
