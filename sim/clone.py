@@ -137,7 +137,7 @@ def _is(step: Step, command: int) -> bool:
 
 
 def _at(step: Step) -> str:
-    return "" if step.described.t is None else f"at {step.t:.3f} s"
+    return "" if step.at is None else f"at {step.t:.3f} s"
 
 
 def _message(step: Step) -> Message | None:
@@ -161,7 +161,7 @@ class _Line:
         delays = [
             step.t - step.asked.t
             for step in self._steps
-            if step.ours and step.asked is not None and step.described.t is not None
+            if step.ours and step.asked is not None and step.at is not None
         ]
         if not delays or (late := statistics.median(delays)) < LATE:
             return
@@ -228,9 +228,16 @@ def _identity(steps: Sequence[Step], product: Product, clone: McuClone, changes:
         return
 
 
-def _said(step: Step) -> dict[str, Any] | None:
+def _p0_message(step: Step) -> Message | None:
+    """The message of a frame that has a P0."""
+    if step.frame is None or not step.frame.payload:  # most acks: not worth decoding
+        return None
+    message = _message(step)
+    return message if message is not None and message.p0 is not None else None
+
+
+def _said(message: Message | None) -> dict[str, Any] | None:
     """Raw values that a report or an answer to a read of the MCU has."""
-    message = _message(step) if step.ours else None
     if message is None or message.raw is None or message.p0 is None:
         return None
     return dict(message.raw) if message.p0.meaning in {Meaning.REPORT, Meaning.READ_REPLY} else None
@@ -238,18 +245,20 @@ def _said(step: Step) -> dict[str, Any] | None:
 
 def _values(steps: Sequence[Step], product: Product, clone: McuClone) -> None:
     first: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     samples: dict[str, list[tuple[float, float]]] = {}
     start = steps[0].t
     for step in steps:
-        for name, raw in (_said(step) or {}).items():
+        for name, raw in (_said(_p0_message(step) if step.ours else None) or {}).items():
             first.setdefault(name, raw)
+            if last.get(name) == raw:
+                continue
+            last[name] = raw
             point = product.point(name)
             if point.access is Access.WRITABLE or point.data_type is DataType.BINARY:
                 continue
-            moves = samples.setdefault(name, [])
             number = float(json_value(point.scale.real(raw) if point.scale is not None else raw))
-            if not moves or moves[-1][1] != number:
-                moves.append((step.t - start, number))
+            samples.setdefault(name, []).append((step.t - start, number))
     outside: list[str] = []
     for name, raw in first.items():
         point = product.point(name)
@@ -284,7 +293,7 @@ def _report_habits(steps: Sequence[Step], product: Product, clone: McuClone, cha
     same: list[float] = []
     padded = 0
     for index, step in enumerate(steps):
-        message = _message(step)
+        message = _p0_message(step)
         if message is None or message.p0 is None:
             continue
         if not step.ours and message.p0.meaning is Meaning.CONTROL and message.raw is not None:
@@ -295,8 +304,8 @@ def _report_habits(steps: Sequence[Step], product: Product, clone: McuClone, cha
                 and all(known.get(n) == r for n, r in message.raw.items())
             ):
                 idle_controls += 1
-                silent += not _reported_soon(steps[index + 1 :], step)
-        said = _said(step)
+                silent += not _reported_soon(steps, index)
+        said = _said(message if step.ours else None)
         if said is None or message.p0.meaning is not Meaning.REPORT or step.repeats:
             known |= said or {}
             continue
@@ -320,17 +329,15 @@ def _report_habits(steps: Sequence[Step], product: Product, clone: McuClone, cha
     _rhythm(same, "report_full_s", statistics.median, clone, changes)
 
 
-def _reported_soon(steps: Iterable[Step], control: Step) -> bool:
-    for step in steps:
+def _reported_soon(steps: Sequence[Step], place: int) -> bool:
+    """A report follows the control at this place, before the next one."""
+    control = steps[place]
+    for number in range(place + 1, len(steps)):
+        step = steps[number]
         if step.t - control.t > AFTER_CONTROL or (not step.ours and _is(step, Command.P0_TO_MCU)):
             return False
-        message = _message(step)
-        if (
-            step.ours
-            and message is not None
-            and message.p0 is not None
-            and message.p0.meaning is Meaning.REPORT
-        ):
+        message = _p0_message(step) if step.ours else None
+        if message is not None and message.p0 is not None and message.p0.meaning is Meaning.REPORT:
             return True
     return False
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pytest
 from support_recordings import PRODUCT, Action, a_day, record
 from support_roles import Bench
 
 from gizserial.capture.record import Record
 from gizserial.capture.replay import PATIENCE, Divergence, Replay, Sent
 from gizserial.capture.script import script, speakers
-from gizserial.codec import Codec
-from gizserial.commands import Role
+from gizserial.codec import Codec, Message
+from gizserial.commands import Direction, Role
 from gizserial.framing import Frame
 from gizserial.io.driver import Machine
 from gizserial.io.memory import MemoryLink
@@ -211,9 +212,25 @@ def test_events_tell_what_happened() -> None:
     assert kinds == [Sent, Sent, Sent, Divergence]
 
 
+def test_a_frame_of_the_script_is_decoded_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture of 100 MB has more than a million frames, most of which nobody looks at."""
+    decoded: list[Frame] = []
+    decode = Codec.decode
+
+    def counted(codec: Codec, frame: Frame, direction: Direction | None = None) -> Message:
+        decoded.append(frame)
+        return decode(codec, frame, direction)
+
+    monkeypatch.setattr(Codec, "decode", counted)
+    steps = script(record(until=2.0), Role.MODULE, CODEC)
+    assert not decoded
+    assert [step.described.item for step in steps] == [step.item for step in steps]
+    assert len(decoded) == len(steps)
+
+
 def test_a_capture_without_directions_has_its_speakers_too() -> None:
     records = [dataclasses.replace(each, direction=None) for each in record(until=2.0)]
-    assert speakers(records, CODEC) == {Role.MODULE, Role.MCU}
+    assert speakers(records) == {Role.MODULE, Role.MCU}
     assert play(records, Role.MCU, ModuleRole()).divergences == []
 
 

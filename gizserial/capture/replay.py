@@ -7,7 +7,6 @@ must repeat our sn, its commands are answered as the capture shows, with the sn 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -247,7 +246,7 @@ class Replay:
     def _transmit(self, step: Step, now: float) -> Sent:
         self._attempts += 1
         self._resend_at = now + ACK_WAIT
-        self._send(step.described.item.wire)
+        self._send(step.item.wire)
         if step.frame is not None and self._attempts <= 1:
             self._acked.discard((step.frame.command + 1, step.frame.sn))
         if step.frame is not None and (self._attempts > 1 or step.answer is None):
@@ -333,7 +332,8 @@ class Replay:
     def _find(self, frame: Frame) -> Step | None:
         """The step that a command of the peer is: the same bytes if they are near, else the same command."""
         near: list[Step] = []
-        for step in itertools.islice(self._steps, self._position, None):
+        for number in range(self._position, len(self._steps)):
+            step = self._steps[number]
             other = step.frame
             if step.ours or step.done or step.asked is not None or other is None or step.repeats:
                 continue

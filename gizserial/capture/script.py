@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from gizserial.capture.record import Record
 from gizserial.capture.senders import with_senders
 from gizserial.codec import Codec
-from gizserial.commands import FRAMES, Role
-from gizserial.describe import Described
-from gizserial.framing import Frame
-from gizserial.streams import describe_records
+from gizserial.commands import FRAMES, Direction, Role
+from gizserial.describe import Described, describe
+from gizserial.framing import Frame, Item
+from gizserial.streams import cut_records
 
 COPIES_WITHIN: Final = 10.0
 """In a capture a copy that comes later is another command: sn are used again after 256 of them."""
@@ -22,8 +22,12 @@ COPIES_WITHIN: Final = 10.0
 class Step:
     """One frame, or stretch of other bytes, of the capture."""
 
-    described: Described
+    item: Item
+    at: float | None
+    """When its first byte was seen; None where the capture has no times."""
     ours: bool
+    codec: Codec
+    direction: Direction | None
     answer: Step | None = None
     """The ack that the other side gave to this command."""
     asked: Step | None = None
@@ -35,8 +39,12 @@ class Step:
     @property
     def frame(self) -> Frame | None:
         """The frame; None for noise and damaged frames."""
-        item = self.described.item
-        return item if isinstance(item, Frame) else None
+        return self.item if isinstance(self.item, Frame) else None
+
+    @property
+    def described(self) -> Described:
+        """Everything that can be said of it. Made when asked for: a capture may have millions of steps."""
+        return describe(self.item, self.codec, t=self.at, direction=self.direction)
 
     @property
     def repeats(self) -> bool:
@@ -45,16 +53,19 @@ class Step:
 
     @property
     def t(self) -> float:
-        """When its first byte was seen."""
-        return self.described.t or 0.0
+        """When its first byte was seen; 0 where the capture has no times."""
+        return self.at or 0.0
 
 
 def script(records: Iterable[Record], role: Role, codec: Codec) -> list[Step]:
     """The steps of a capture, with commands and acks joined."""
     steps: list[Step] = []
     open_commands: dict[tuple[bool, int, int], Step] = {}
-    for described in describe_records(with_senders(records), codec):
-        step = Step(described, described.direction == role.direction)
+
+    def step_of(item: Item, t: float | None, direction: Direction | None) -> Step:
+        return Step(item, t, direction == role.direction, codec, direction)
+
+    for step in cut_records(with_senders(records), step_of):
         steps.append(step)
         frame = step.frame
         spec = FRAMES.get(frame.command) if frame is not None else None
@@ -74,7 +85,7 @@ def script(records: Iterable[Record], role: Role, codec: Codec) -> list[Step]:
     return steps
 
 
-def speakers(records: Sequence[Record], codec: Codec) -> set[Role]:
+def speakers(records: Iterable[Record]) -> set[Role]:
     """The sides that say anything in a capture."""
-    found = {item.direction for item in describe_records(with_senders(records), codec)}
+    found = {record.direction for record in with_senders(records) if record.data}
     return {role for role in Role if role.direction in found}

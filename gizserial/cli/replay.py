@@ -18,6 +18,7 @@ from gizserial.cli.termination import or_terminated
 if TYPE_CHECKING:
     from gizserial.capture.record import Record
     from gizserial.capture.replay import Divergence, Replay, ReplayEvent
+    from gizserial.capture.script import Step
     from gizserial.codec import Codec
     from gizserial.commands import Role
     from gizserial.describe import Described
@@ -100,17 +101,12 @@ def replay(
     usually the board with the MCU. The exit status is 1 if the peer did something else.
     """
     from gizserial.capture.replay import Replay
-    from gizserial.capture.script import script
     from gizserial.codec import Codec
-    from gizserial.io.files import open_capture
     from gizserial.io.ports import open_port
 
     transport = open_port(port, baud=baud)
     codec = Codec(product)
-    with open_capture(file) as capture:
-        records = list(capture.records())
-    role = _role(role_name, records, codec, file)
-    steps = script(records, role, codec)
+    role, steps = _script(role_name, file, codec)
     machine = Replay(steps, role, codec, speed=speed or None, patience=patience)
     output = Output(machine, verbose=verbose, as_json=as_json)
     try:
@@ -120,12 +116,23 @@ def replay(
     ctx.exit(status)
 
 
-def _role(name: str | None, records: list[Record], codec: Codec, file: str) -> Role:
+def _script(role_name: str | None, file: str, codec: Codec) -> tuple[Role, list[Step]]:
+    """The side to play, and what both sides do."""
+    from gizserial.capture.script import script
+    from gizserial.io.files import open_capture
+
+    with open_capture(file) as capture:
+        records = list(capture.records())
+    role = _role(role_name, records, file)
+    return role, script(records, role, codec)
+
+
+def _role(name: str | None, records: list[Record], file: str) -> Role:
     from gizserial.capture.script import speakers
     from gizserial.commands import Role
     from gizserial.errors import CaptureError
 
-    speaking = speakers(records, codec)
+    speaking = speakers(records)
     if not speaking:
         raise CaptureError(file, "there is nothing in it that could be played")
     if name is None:

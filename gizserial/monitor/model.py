@@ -17,7 +17,7 @@ from gizserial.monitor.filters import Filter
 from gizserial.monitor.rows import Row, one_line, row_of
 from gizserial.monitor.values import Values
 from gizserial.product import Product
-from gizserial.streams import Lane
+from gizserial.streams import Lane, described_by
 
 KEEP: Final = 20_000
 """Rows that are kept unless told otherwise."""
@@ -48,7 +48,7 @@ class Monitor:
         self._keep = max(1, keep)
         self._kept_bytes = 0
         self._number = 0
-        self._lanes: dict[Direction | None, Lane] = {}
+        self._lanes: dict[Direction | None, Lane[Described]] = {}
         self._last_byte: dict[Direction | None, float] = {}
 
     # --- in --------------------------------------------------------------------------------------------
@@ -126,10 +126,10 @@ class Monitor:
 
     # --- inside ----------------------------------------------------------------------------------------
 
-    def _lane(self, direction: Direction | None) -> Lane:
+    def _lane(self, direction: Direction | None) -> Lane[Described]:
         lane = self._lanes.get(direction)
         if lane is None:
-            lane = self._lanes[direction] = Lane(self.codec, direction, lenient=True)
+            lane = self._lanes[direction] = Lane(described_by(self.codec), direction, lenient=True)
         return lane
 
     def _take(self, items: Iterable[Described], seen: Direction | None) -> list[Row]:
