@@ -265,6 +265,43 @@ def test_reconnects_back_off_to_ten_minutes() -> None:
     assert b.session.connected, "after success the first attempt is immediate again"
 
 
+def test_a_server_that_lets_in_and_closes_is_asked_once_a_second() -> None:
+    """§7.4: a loss is seen at the next tick of 1 s; every session that comes up clears the back-off."""
+    b = online()
+    for _ in range(5):
+        b.drop()
+        b.drop()  # nothing is open: ignored
+        b.run(1.0)
+    assert b.times(OpenMqtt) == [0, 1, 2, 3, 4, 5]
+    assert b.session.connected
+
+
+def test_after_ten_failed_connections_the_address_of_the_provisioning_is_a_new_one() -> None:
+    """§7.4: 10 failed connects → provision again."""
+    b = bench(new_identity(did=DID))
+    b.cloud.reachable = False
+    b.boot()
+    b.cloud.answers[Purpose.PROVISION] = (
+        200,
+        http_cloud.provision_answer("new.local", 1884, SERVER_TS).encode(),
+    )
+    b.run(410.0)
+    assert [(event.host, event.port) for event in b.all(OpenMqtt)] == [
+        *[("m2m.local", 1883)] * 10,
+        ("new.local", 1884),
+    ]
+    assert b.times(HttpRequest, Purpose.PROVISION) == [0, 320]
+
+
+def test_http_timeouts_stop_growing_at_ten_minutes() -> None:
+    """§4.6: 5 s, +10 s, cap 600 s, and never an end."""
+    b = bench()
+    b.cloud.answers[Purpose.REGISTER] = None
+    b.boot()
+    b.run(50_000)
+    assert gaps(b.times(HttpRequest))[:65] == [min(5.0 + 10 * n, 600.0) for n in range(65)]
+
+
 def test_first_connection_that_fails_backs_off_too() -> None:
     cloud = Cloud()
     cloud.reachable = False
@@ -400,6 +437,7 @@ def test_a_faithful_module_never_registers_again() -> None:
 
 def test_garbage_of_the_server_closes_and_reconnects() -> None:
     b = online()
+    b.run(1.0)
     b.session.mqtt_data(b"\x00\x01\x02", b.now)
     b.settle()
     assert len(b.all(CloseMqtt)) == 1
@@ -645,6 +683,7 @@ def test_requests_of_a_lost_connection_are_over() -> None:
     b = online()
     b.deliver(app2dev(DID, CLIENT), control(1))
     b.deliver(app2dev(DID, CLIENT), control(2))
+    b.run(1.0)
     b.drop()
     assert b.session.connected
     assert not b.session.answer(b.all(P0Received)[0], b"", b.now)

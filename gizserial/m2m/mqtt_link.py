@@ -44,6 +44,9 @@ RETRY_FIRST: Final = 5.0
 RETRY_STEP: Final = 10.0
 RETRY_CAP: Final = 600.0
 """Reconnects wait 0, 5, 15, 25 … 600 seconds."""
+SHORTEST_SESSION: Final = 1.0
+"""Seconds that a session counts for at least: [V4] sees a loss at its next tick of 1 s. A server that lets a
+module in and closes is asked once a second, not without a pause."""
 REBOOT_DELAY: Final = 375.0
 """[V4] reboots when its delay grows beyond this, which takes about two hours."""
 
@@ -90,6 +93,7 @@ class MqttLink:
         self._topics: Sequence[str] = ()
         self._due: float | None = None
         self._earliest = 0.0
+        self._opened = 0.0
         self._subscribed = 0
         self._unanswered = 0
         self._failures = 0
@@ -191,7 +195,7 @@ class MqttLink:
         if self._due is None or now < self._due:
             return
         if self.state is LinkState.WAITING and self._address is not None:
-            self.state, self._due = LinkState.OPENING, now + STEP_TIMEOUT
+            self.state, self._due, self._opened = LinkState.OPENING, now + STEP_TIMEOUT, now
             self._out.append(OpenMqtt(*self._address))
         elif self.state is LinkState.RUNNING:
             if self._unanswered >= MAX_UNANSWERED:
@@ -265,8 +269,11 @@ class MqttLink:
         was_running = self.running
         self._close(reason, close=close)
         self._failures += 1
-        self.state, self._due = LinkState.WAITING, now + self.next_delay
-        self._out.append(Trace(f"{reason}; trying again in {self.next_delay:.0f} s"))
+        delay = self.next_delay
+        if was_running:
+            delay = max(delay, self._opened + SHORTEST_SESSION - now)
+        self.state, self._due = LinkState.WAITING, now + delay
+        self._out.append(Trace(f"{reason}; trying again in {delay:.0f} s"))
         if not was_running:
             self.failed_connects += 1
             self._on_failed(code, now)
