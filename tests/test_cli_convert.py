@@ -94,8 +94,9 @@ def test_two_directions_do_not_fit_into_raw_bytes(tmp_path: Path) -> None:
     source, target = tmp_path / "a.jsonl", tmp_path / "b.bin"
     source.write_text(BOTH)
     target.write_bytes(b"old")
-    assert "raw bytes hold one direction and the input has both; choose one of them with --sender" in fails(
-        run(source, target)
+    assert (
+        "raw bytes hold one direction and the input has both; gizserial convert --sender chooses one"
+        in fails(run(source, target))
     )
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.bin"]
