@@ -127,7 +127,7 @@ def test_raw_bytes_hold_one_direction() -> None:
     items = [Record(0.1, "mcu>module", b"\x01"), Record(0.2, "mcu>module", b"\x02")]
     assert write("bin", items) == b"\x01\x02"
     with pytest.raises(
-        CaptureError, match="one direction and the input has both; gizserial convert --sender chooses one"
+        CaptureError, match="one direction and the input has both; gizserial convert --sender picks one"
     ):
         write("bin", [*items, Record(0.3, "module>mcu", b"\x03")])
 

@@ -95,7 +95,7 @@ def test_two_directions_do_not_fit_into_raw_bytes(tmp_path: Path) -> None:
     source.write_text(BOTH)
     target.write_bytes(b"old")
     assert (
-        "raw bytes hold one direction and the input has both; gizserial convert --sender chooses one"
+        "raw bytes hold one direction and the input has both; gizserial convert --sender picks one"
         in fails(run(source, target))
     )
     assert target.read_bytes() == b"old"
