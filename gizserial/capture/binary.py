@@ -41,7 +41,10 @@ class BinaryWriter:
             if self._direction is None:
                 self._direction = item.direction
             elif item.direction != self._direction:
-                message = "raw bytes hold one direction and the input has both; gizserial convert --sender picks one"
+                message = (
+                    "raw bytes hold one direction and the input has both; "
+                    "gizserial convert --sender picks one"
+                )
                 raise CaptureError(self._source, message)
             self.losses["directions"] += 1
         if item.t is not None:
