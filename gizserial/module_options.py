@@ -71,6 +71,9 @@ class ModuleOptions:
     ota_fetch: Literal["newer", "other", "never"] = "newer"
     """Which offered firmware is downloaded: a version that sorts after the present one as text (``strcmp``,
     GAgent 04020006), any other version than the present one, or none (device-cloud.md §4.3)."""
+    generation: Literal["auto", "g1", "g2", "g3"] = "auto"
+    """How the module registers with its cloud: plain (G1), encrypted (G2) or signed with the product secret
+    (G3, which also asks for firmware by 021c); auto: G2 when the MCU has a secret, if the cloud takes it."""
     ota_asks_by: Literal["http", "g3", "g0"] = "http"
     """How firmware is asked for: over HTTP (G1, G2), or by MQTT as G3 (021c) or G0 (0205) modules do
     (device-cloud.md §9)."""

@@ -163,7 +163,8 @@ class ModuleSimulator:
             entropy=os.urandom,
             module=Versions(options.hard_ver, options.soft_ver),
             download=options.ota_fetch,
-            asking=options.ota_asks_by,
+            generation=options.generation,
+            asking="g3" if options.generation == "g3" else options.ota_asks_by,
         )
         self._link = CloudLink(
             self.session,

@@ -125,8 +125,8 @@ def _identity(members: Any) -> Identity:
         values[name] = value
     if "mac" not in values:
         raise ValueError("its member mac is missing")
-    if values.get("generation") not in {None, "g1", "g2"}:
-        raise ValueError("its member generation is neither g1 nor g2")
+    if values.get("generation") not in {None, "g1", "g2", "g3"}:
+        raise ValueError("its member generation is none of g1, g2, g3")
     return Identity(**values)
 
 

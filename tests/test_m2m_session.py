@@ -44,7 +44,7 @@ from gizserial.m2m.http import HttpRequest, Purpose, Server
 from gizserial.m2m.identity import Identity, new_passcode
 from gizserial.m2m.mqtt31 import Packet, PingReq, SubAck, Subscribe
 from gizserial.m2m.requests import Versions
-from gizserial.m2m.secure import CipherError, encrypt_hex
+from gizserial.m2m.secure import encrypt_hex
 from gizserial.m2m.session import CloudSession
 from gizserial.m2m.topics import app2dev, dev2app, module_subscriptions, ser2cli_res
 
@@ -608,8 +608,13 @@ def test_an_answer_under_another_secret_is_told() -> None:
 def test_g1_ignores_a_secret_and_g2_needs_one() -> None:
     b = online(product_secret=SECRET, generation="g1", cloud=Cloud())
     assert b.cloud.subscriptions == list(module_subscriptions(DID, PK))
-    with pytest.raises(CipherError):
-        bench(generation="g2")
+    secretless = bench(generation="g2")
+    secretless.boot()
+    assert secretless.requests == []
+    assert secretless.session.phase == "waiting for the product secret"
+    secretless.session.product(PK, 0.0, product_secret=SECRET)
+    secretless.settle()
+    assert secretless.requests[0] is Purpose.REGISTER
     odd = bench(product_secret="not hex", cloud=Cloud())
     odd.boot()
     assert odd.session.identity.generation == "g1"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -101,7 +102,8 @@ def _wrong(name: str) -> ErrorAnswer:
     return ErrorAnswer(ErrorCode.FORM_INVALID, f"form invalid: {name} missing or not allowed")
 
 
-def _registration(form: dict[str, str], product_key: str) -> RegisterForm | ErrorAnswer:
+def registration(form: Mapping[str, str], product_key: str) -> RegisterForm | ErrorAnswer:
+    """A registration from its pairs, whatever generation they came in."""
     mac, passcode, code = form.get("mac", ""), form.get("passcode", ""), form.get("random_code", "")
     if not _PRODUCT_KEY.fullmatch(product_key):
         return ErrorAnswer(ErrorCode.PRODUCT_KEY_INVALID, "product_key invalid")
@@ -123,13 +125,13 @@ def parse_register(body: bytes) -> RegisterForm | ErrorAnswer:
     form = _body_form(body)
     if isinstance(form, ErrorAnswer):
         return form
-    return _registration(form, form.get("product_key", "").lower())
+    return registration(form, form.get("product_key", "").lower())
 
 
 def parse_register_secure(body: bytes, product_key: str, product_secret: str) -> RegisterForm | ErrorAnswer:
     """Body of a G2 ``POST /dev/<pk>/device``."""
     form = _secure_form(body, product_secret)
-    return form if isinstance(form, ErrorAnswer) else _registration(form, product_key.lower())
+    return form if isinstance(form, ErrorAnswer) else registration(form, product_key.lower())
 
 
 def parse_provision_secure(did_hex: str, product_secret: str) -> str | ErrorAnswer:

@@ -15,7 +15,7 @@ PASSCODE_LENGTH: Final = 10
 Entropy = Callable[[int], bytes]
 """Gives that many random bytes: ``os.urandom``, or a seeded source in tests and scenarios."""
 
-Generation = Literal["g1", "g2"]
+Generation = Literal["g1", "g2", "g3"]
 
 _MAC: Final = re.compile(r"[0-9A-Za-z]{6,32}")
 
@@ -46,7 +46,7 @@ class Identity:
     generation: Generation | None = None
     """How the did was registered; provisioning speaks the same."""
     reset_pending: bool = False
-    """The next registration is the first after a reset: G2 tells the cloud to drop the bindings."""
+    """The next registration is the first after a reset: G2 and G3 tell the cloud to drop the bindings."""
     soft_version: str = ""
     """Firmware version last named by the cloud; the LAN discovery of [V4] shows it."""
 
@@ -92,9 +92,10 @@ class Identity:
         return dataclasses.replace(self, soft_version=soft_version)
 
     def _forgotten(self, entropy: Entropy) -> Identity:
-        # Without a did there is nothing to unregister: an older registration keeps waiting for its DELETE.
+        # Without a did there is nothing to unregister: an older registration keeps waiting for its DELETE. So
+        # it does in G3, where there is no DELETE: the next registration drops the bindings.
         old = (self.old_did, self.old_passcode, self.old_product_key)
-        if self.did:
+        if self.did and self.generation != "g3":
             old = (self.did, self.passcode, self.product_key)
         return dataclasses.replace(
             self,

@@ -10,6 +10,7 @@ No DISCONNECT is ever sent: modules just close.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -89,7 +90,7 @@ class MqttLink:
         self._ping_interval = min(PING_INTERVAL, keep_alive / 2) if keep_alive else PING_INTERVAL
         self._reader = PacketReader(FROM_SERVER)
         self._address: tuple[str, int] | None = None
-        self._connect = Connect("", "", b"")
+        self._login: Callable[[], Connect] = lambda: Connect("")
         self._topics: Sequence[str] = ()
         self._due: float | None = None
         self._earliest = 0.0
@@ -123,10 +124,9 @@ class MqttLink:
         """Where to connect from the next attempt on."""
         self._address = (host, port)
 
-    def set_login(self, did: str, passcode: str, topics: Sequence[str]) -> None:
+    def set_login(self, login: Callable[[], Connect], topics: Sequence[str]) -> None:
         """Who we are and what to subscribe to, from the next attempt on."""
-        self._connect = Connect(did, did, passcode.encode(), keep_alive=self._keep_alive)
-        self._topics = topics
+        self._login, self._topics = login, topics
 
     def start(self, now: float) -> None:
         """Connect, or go on with the back-off; nothing when it is under way."""
@@ -151,7 +151,7 @@ class MqttLink:
             return
         self._reader = PacketReader(FROM_SERVER)
         self.state, self._due = LinkState.LOGIN, now + STEP_TIMEOUT
-        self._send(self._connect)
+        self._send(dataclasses.replace(self._login(), keep_alive=self._keep_alive))
 
     def lost(self, now: float, reason: str = "the connection was lost") -> None:
         """The TCP connection is gone or could not be made."""

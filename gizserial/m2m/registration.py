@@ -2,7 +2,7 @@
 
 ::
 
-    no did --REGISTER--> did --PROVISION--> address of the MQTT server
+    no did --REGISTER--> did --PROVISION--> address of the MQTT server; in G3 REGISTER gives both
        ^ refused: the other generation        | the cloud does not know it (9014, 9016)
        '--------------------------------------'
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from gizserial.m2m import http
+from gizserial.m2m import agent, http
 from gizserial.m2m.effects import Effect, IdentityChanged, Rejected, Trace
 from gizserial.m2m.http import Provision, Purpose
 from gizserial.m2m.http_cloud import ErrorCode
@@ -24,7 +24,7 @@ WhenRefused = Literal["auto", "retry", "register"]
 """What follows when the cloud does not know did or passcode (device-cloud.md §3).
 
 ``retry`` is [V4]: go on trying. ``register``: register again at once. ``auto``: CONNACK 4 or 5 registers
-again in G2 and retries in G1; a provisioning answered with 9014 or 9016 registers again in both.
+again in G2 and G3 and retries in G1; a provisioning answered with 9014 or 9016 registers again in all.
 """
 
 _UNKNOWN_DEVICE: Final = frozenset({ErrorCode.DEVICE_NOT_FOUND, ErrorCode.CREDENTIALS_INVALID})
@@ -53,14 +53,14 @@ class Registration:
         """As it is now; the last :class:`IdentityChanged` has the same."""
 
     @property
-    def encrypted(self) -> bool:
-        """Whether the present registration is one of G2."""
-        return self._requests.generation(self.identity) == "g2"
+    def generation(self) -> Generation:
+        """Of the present registration."""
+        return self._requests.generation(self.identity)
 
     @property
     def again_after_bad_login(self) -> bool:
         """Whether a refused login leads to another registration."""
-        return self._when_refused == "register" or (self._when_refused == "auto" and self.encrypted)
+        return self._when_refused == "register" or (self._when_refused == "auto" and self.generation != "g1")
 
     def change(self, identity: Identity) -> None:
         """The identity is another from now on."""
@@ -80,12 +80,16 @@ class Registration:
         """Time has passed since the registration: a device unknown now may be registered again."""
         self._just_registered = False
 
-    def registered(self, job: Job, status: int, body: bytes) -> bool:
-        """An answer to REGISTER; whether it gave a did."""
+    def registered(self, job: Job, status: int, body: bytes) -> Provision | None:
+        """An answer to REGISTER. One of G3 may name the MQTT server; after all others PROVISION follows."""
         generation = self._requests.registering
-        did = None
+        did, server = None, None
         reason = "the answer holds no did of 22 characters"
-        if 200 <= status < 300:
+        if 200 <= status < 300 and generation == "g3":
+            network = agent.parse_network(body)
+            if network is not None:
+                did, server = network.did, network.server
+        elif 200 <= status < 300:
             try:
                 did = http.parse_did(body, self._requests.registration_secret())
             except CipherError as error:
@@ -94,29 +98,34 @@ class Registration:
             self.reject(job, status, body, reason)
             self._refused.add(generation)
             self._other_generation(job)
-            return False
+            return None
         self._refused.clear()
         self._just_registered = True
         self.change(self.identity.registered(did, generation))
+        if server is not None:
+            return self._found(server)
         if self._forgotten:
             self._jobs.give_up()  # no success before it is provisioned: the time-outs go on growing
         else:
             self._jobs.done()
         self._jobs.add(Job(Purpose.PROVISION), first=True)
-        return True
+        return None
 
     def provisioned(self, job: Job, status: int, body: bytes) -> Provision | None:
         """An answer to PROVISION or TIME. None: the session has no did any more, or the job is repeated."""
         found = None
         reason = "the answer does not name an MQTT server"
-        if status == 200:
+        if status == 200 and self.generation == "g3":
+            network = agent.parse_network(body)
+            found = network.server if network is not None else None
+        elif status == 200:
             try:
                 found = http.parse_provision(body, self._requests.secret(self.identity))
             except CipherError as error:
                 reason = str(error)
         if found is None:
             code = self.reject(job, status, body, reason)
-            unknown = code in _UNKNOWN_DEVICE or (self.encrypted and 400 <= status < 500)
+            unknown = code in _UNKNOWN_DEVICE or (self.generation == "g2" and 400 <= status < 500)
             # Not twice in a row: a cloud that forgets what it registers would be asked without a pause.
             if unknown and self._when_refused != "retry" and not self._just_registered:
                 self._forgotten = True
@@ -124,9 +133,12 @@ class Registration:
                 self._jobs.give_up()
                 self.begin()
             return None
+        return self._found(found)
+
+    def _found(self, server: Provision) -> Provision:
         self._just_registered = self._forgotten = False
         self._jobs.done()
-        return found
+        return server
 
     def unregistered(self, job: Job, status: int, body: bytes) -> None:
         """An answer to UNREGISTER: the old did is forgotten, or kept until the next boot (§4.5)."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Literal
 
-from gizserial.m2m import firmware, http
+from gizserial.m2m import agent, firmware, http
 from gizserial.m2m.http import MODULE_FIRMWARE, HttpRequest, Purpose, Server
 from gizserial.m2m.http_jobs import Job, Query
-from gizserial.m2m.identity import Generation, Identity
+from gizserial.m2m.identity import Entropy, Generation, Identity
+from gizserial.m2m.mqtt31 import PROTOCOL_311, Connect
 from gizserial.m2m.secure import CipherError, check_secret
 
 
@@ -22,38 +23,41 @@ class Versions:
 
 DEFAULT_VERSIONS: Final = Versions()
 
+WantedGeneration = Literal["auto", "g1", "g2", "g3"]
+"""``auto`` takes G2 when there is a usable secret, G1 otherwise; G2 and G3 demanded wait for the secret."""
+
 
 class Requests:
     """Makes the requests of one module and remembers which generation it speaks.
 
-    :param wanted: ``auto`` takes G2 when there is a usable secret, G1 otherwise.
+    :param entropy: Source of nonces.
     """
 
     def __init__(
-        self, server: Server, *, wanted: Literal["auto", "g1", "g2"], module: Versions, mcu: Versions
+        self, server: Server, *, wanted: WantedGeneration, entropy: Entropy, module: Versions, mcu: Versions
     ) -> None:
         self.server, self.module, self.mcu = server, module, mcu
-        self._wanted = wanted
+        self._wanted, self._entropy = wanted, entropy
         self._secret: str | None = None
         self.registering: Generation = "g1"
         """How the next registration is made."""
 
     def use_secret(self, product_secret: str | None) -> str | None:
-        """Take the product's secret; returns why it is not used, if so.
-
-        :raises CipherError: when G2 is demanded and impossible.
-        """
+        """Take the product's secret; returns why it cannot be used, if so."""
         self._secret, self.registering = None, "g1"
         if self._wanted == "g1" or (product_secret is None and self._wanted == "auto"):
             return None
         try:
             check_secret(product_secret or "")
         except CipherError as error:
-            if self._wanted == "g2":
-                raise
             return str(error)
-        self._secret, self.registering = product_secret, "g2"
+        self._secret, self.registering = product_secret, "g3" if self._wanted == "g3" else "g2"
         return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be made: a generation that is demanded may need a secret."""
+        return self._secret is not None or self._wanted in {"auto", "g1"}
 
     @property
     def may_change(self) -> bool:
@@ -86,6 +90,8 @@ class Requests:
             case Purpose.REGISTER:
                 return self._register(me)
             case Purpose.PROVISION | Purpose.TIME:
+                if self.generation(me) == "g3":
+                    return agent.bootstrap(self.server, me.did, self._signer(me), self._entropy, job.purpose)
                 secret = self.secret(me)
                 if secret is None:
                     return http.provision(self.server, me.did, purpose=job.purpose)
@@ -128,7 +134,21 @@ class Requests:
             product_secret=secret,
         )
 
+    def login(self, me: Identity) -> Connect:
+        """The CONNECT of this device; G3 signs each one anew."""
+        if self.generation(me) != "g3":
+            return Connect(me.did, me.did, me.passcode.encode())
+        nonce = agent.new_nonce(self._entropy)
+        protocol, level = PROTOCOL_311
+        token = self._signer(me).token(nonce).encode()
+        return Connect(me.did, agent.login_name(me.did, nonce), token, protocol=protocol, level=level)
+
+    def _signer(self, me: Identity) -> agent.Signer:
+        return agent.Signer(me.product_key, me.mac, self._secret or "")
+
     def _register(self, me: Identity) -> HttpRequest:
+        if self.registering == "g3":
+            return agent.network(self.server, self._signer(me), self._entropy, is_reset=me.reset_pending)
         secret = self.registration_secret()
         if secret is None:
             return http.register(self.server, mac=me.mac, passcode=me.passcode, product_key=me.product_key)

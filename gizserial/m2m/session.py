@@ -16,7 +16,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 from gizserial.m2m import frames, http, topics
 from gizserial.m2m.apps import Apps
@@ -37,7 +37,7 @@ from gizserial.m2m.mqtt31 import Publish
 from gizserial.m2m.mqtt_firmware import Asking, MqttFirmware
 from gizserial.m2m.mqtt_link import REBOOT_DELAY, LinkState, MqttLink
 from gizserial.m2m.registration import Registration, WhenRefused
-from gizserial.m2m.requests import DEFAULT_VERSIONS, Requests, Versions
+from gizserial.m2m.requests import DEFAULT_VERSIONS, Requests, Versions, WantedGeneration
 
 TIME_INTERVAL: Final = 3600.0
 """Seconds between two time synchronisations."""
@@ -56,15 +56,15 @@ class CloudSession:
     :param server: The HTTP API.
     :param entropy: Source of random bytes, for passcodes.
     :param product_secret: 32 hex digits when the product has one; also given by :meth:`product`.
-    :param generation: ``g1`` registers plain, ``g2`` encrypted. ``auto``: G2 when there is a usable secret,
-        G1 otherwise; a refused registration is then tried in the other generation, because clouds that do
-        not know the secret understand G1 only, and products with encryption enabled refuse it (9045).
+    :param generation: ``g1`` registers plain, ``g2`` encrypted, ``g3`` signed. ``auto``: G2 when there is a
+        usable secret, G1 otherwise; a refused registration is then tried in the other generation, because
+        clouds that do not know the secret understand G1 only, and products with encryption enabled refuse it
+        (9045). G2 and G3 that are demanded wait for a secret.
     :param when_refused: What follows when the cloud does not know did or passcode.
     :param download: Which offered firmware is fetched: what is newer as [V4] compares (``strcmp``), any other
         than the present version, or none.
     :param asking: How it asks for firmware: over HTTP (G1, G2), or by MQTT as G3 or G0 do.
     :param keep_alive: MQTT keep-alive in seconds.
-    :raises CipherError: when ``g2`` is demanded and the secret or ``cryptography`` does not allow it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CloudSession:
         module: Versions = DEFAULT_VERSIONS,
         mcu: Versions = DEFAULT_VERSIONS,
         product_secret: str | None = None,
-        generation: Literal["auto", "g1", "g2"] = "auto",
+        generation: WantedGeneration = "auto",
         when_refused: WhenRefused = "auto",
         download: Wanted = "newer",
         asking: Asking = "http",
@@ -84,7 +84,7 @@ class CloudSession:
     ) -> None:
         self._out: list[Effect] = []
         self._entropy = entropy
-        self._requests = Requests(server, wanted=generation, module=module, mcu=mcu)
+        self._requests = Requests(server, wanted=generation, entropy=entropy, module=module, mcu=mcu)
         self._jobs = HttpJobs()
         self._registration = Registration(self._out, identity, self._requests, self._jobs, when_refused)
         self._link = MqttLink(self._out, self._link_failed, keep_alive=keep_alive)
@@ -98,7 +98,8 @@ class CloudSession:
         self._time_due: float | None = None
         self._reboot_due: float | None = None
         self._reboot_told = False
-        self._use_secret(product_secret)
+        if product_secret is not None:
+            self._use_secret(product_secret)
 
     # --- what it is
 
@@ -129,6 +130,8 @@ class CloudSession:
             return "stopped"
         if not self.identity.product_key:
             return "waiting for the product key"
+        if not self._requests.ready:
+            return "waiting for the product secret"
         if not self._router:
             return "no router"
         if not self._link.running and self._jobs.current is not None:
@@ -170,18 +173,18 @@ class CloudSession:
     def product(
         self, product_key: str, now: float, *, product_secret: str | None = None, mcu: Versions | None = None
     ) -> None:
-        """The MCU told who it is. Another product key than before is a new device (§3).
-
-        :raises CipherError: when G2 is demanded and the secret does not allow it.
-        """
+        """The MCU told who it is. Another product key than before is a new device (§3)."""
         self._requests.mcu = mcu or self._requests.mcu
         if not _PRODUCT_KEY.fullmatch(product_key):
             self._trace(f"the MCU's product key has {len(product_key)} characters instead of 32: ignored")
             return
+        waited = not self._requests.ready
         if product_secret is not None:
             self._use_secret(product_secret)
         changed = self.identity.with_product(product_key, self._entropy)
         if changed == self.identity:
+            if waited:
+                self._begin(now)
             return
         self._close("the product changed")
         self._registration.change(changed)
@@ -194,6 +197,8 @@ class CloudSession:
         [V4] reboots 2 s later; the DELETE is repeated after that, because its answer is not awaited here.
         """
         reachable = self._router and self._started
+        if self._registration.generation == "g3":
+            self._link.publish(topics.CLI2SER_REQ, frames.encode_control(frames.DeviceReset()))
         self._close("the module was reset")
         self._registration.change(self.identity.reset(self._entropy))
         if reachable and self.identity.old_did:
@@ -346,10 +351,11 @@ class CloudSession:
     def _trace(self, text: str) -> None:
         self._out.append(Trace(text))
 
-    def _use_secret(self, product_secret: str | None) -> None:
+    def _use_secret(self, product_secret: str) -> None:
         unused = self._requests.use_secret(product_secret)
         if unused is not None:
-            self._trace(f"registering without encryption (G1): {unused}")
+            how = "registering without encryption (G1)" if self._requests.ready else "not registering"
+            self._trace(f"{how}: {unused}")
 
     def _close(self, reason: str) -> None:
         self._link.stop(reason)
@@ -365,6 +371,9 @@ class CloudSession:
 
     def _begin(self, now: float) -> None:
         if not (self._started and self._router and self.identity.product_key):
+            return
+        if not self._requests.ready:
+            self._trace("not registering: the generation that is demanded needs a product secret")
             return
         self._reboot_due, self._reboot_told = now + REBOOT_AFTER, False
         self._registration.begin()
@@ -382,12 +391,14 @@ class CloudSession:
         self._in_flight = self._requests.make(job, self.identity)
         self._out.append(self._in_flight)
 
-    def _registered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (one signature)
+    def _registered(self, job: Job, status: int, body: bytes, now: float) -> None:
         before = self.identity.did
-        registered = self._registration.registered(job, status, body)
+        server = self._registration.registered(job, status, body)
         # A link held after a refusal keeps its back-off: a cloud refusing what it registers is not hammered.
-        if registered and self.identity.did != before and self._link.state is not LinkState.IDLE:
+        if self.identity.did != before and self._link.state is not LinkState.IDLE:
             self._link.stop("registered anew")
+        if server is not None:
+            self._connect_to(server, now)
 
     def _provisioned(self, job: Job, status: int, body: bytes, now: float) -> None:
         found = self._registration.provisioned(job, status, body)
@@ -395,7 +406,10 @@ class CloudSession:
             if not self.identity.did:
                 self._link.stop("the cloud does not know this device")
                 self._apps.gone()
-            return
+        else:
+            self._connect_to(found, now)
+
+    def _connect_to(self, found: http.Provision, now: float) -> None:
         if found.server_ts is not None:
             self._out.append(ClockSet(found.server_ts))
         self._time_due = now + TIME_INTERVAL
@@ -427,7 +441,10 @@ class CloudSession:
         me = self.identity
         subscriptions = topics.module_subscriptions(me.did, me.product_key)
         # G2 and later omit the product-wide notices (§7.2).
-        self._link.set_login(me.did, me.passcode, subscriptions[1 if self._registration.encrypted else 0 :])
+        self._link.set_login(
+            lambda: self._requests.login(self.identity),
+            subscriptions[0 if self._registration.generation == "g1" else 1 :],
+        )
         self._link.start(now)
 
     def _link_failed(self, code: int | None, now: float) -> None:  # noqa: ARG002 (one signature)

@@ -67,7 +67,7 @@ class EmbeddedCloud:
         self.hub.subscribe(Recorder(self.hub, self.side.history, product_of=self.side.product))
         self.addresses: dict[str, str] = {}
         """Name of the service → ``HOST:PORT`` where it really listens."""
-        self._gate = Gate(self.store, adopt=self.config.adopt, told=self.hub.tell)
+        self._gate = Gate(self.store, adopt=self.config.adopt, told=self.hub.tell, secret_of=self._secret_of)
         firmware = FirmwareApi(
             firmwares=self.side.firmwares,
             host=lambda: self.side.endpoints.host,
@@ -97,6 +97,10 @@ class EmbeddedCloud:
         self._rules: RuleEngine | None = None
         self.tls: TlsIdentity | None = None
         """Certificate of the TLS services, when there are any."""
+
+    def _secret_of(self, product_key: str) -> str | None:
+        product = self.products.get(product_key)
+        return None if product is None else product.secret
 
     def subscribe(self, observer: Callable[[Event], None]) -> Callable[[], None]:
         """Have a function told everything that happens; gives the function that ends it."""

@@ -1,6 +1,7 @@
 """Who may log in at the MQTT server, and as what (device-cloud.md §7.1, §12.3).
 
-A module's client id and user name are its did. An app's client id is its own, its user name the did of the
+A module's client id and user name are its did; in G3 the user name carries a nonce too, and the password is a
+signature. An app's client id is its own, its user name the did of the
 device that it speaks to; the passcode is the password of both, because who knows it has bound the device. The
 documents do not say how apps log in: this is a ruling of ours (docs/design.md).
 """
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal
 
+from gizserial.m2m import agent
 from gizserial.m2m.mqtt31 import Connect, ConnectCode
 from gizserial.m2m.topics import MAX_CLIENT, Identity, Party
 from sim.cloud.events import Adopted, Event
@@ -50,10 +52,18 @@ class Gate:
     """Checks CONNECT packets before any broker sees them.
 
     :param adopt: Let in unknown dids and remember them.
+    :param secret_of: Product key → product secret, with which modules of G3 sign.
     """
 
-    def __init__(self, store: Store, *, adopt: bool, told: Callable[[Event], None]) -> None:
-        self._store, self._adopt, self._told = store, adopt, told
+    def __init__(
+        self,
+        store: Store,
+        *,
+        adopt: bool,
+        told: Callable[[Event], None],
+        secret_of: Callable[[str], str | None] = lambda _product_key: None,
+    ) -> None:
+        self._store, self._adopt, self._told, self._secret_of = store, adopt, told, secret_of
 
     def check(self, connect: Connect) -> Login | Refusal:
         """Who this is, or why it may not come in."""
@@ -61,6 +71,10 @@ class Gate:
         if not client or len(client) > MAX_DEVICE_CLIENT or any(char in client for char in "+#/\0"):
             return Refusal(ConnectCode.BAD_CLIENT_ID, "the client id is empty or cannot be part of a topic")
         did = connect.user or ""
+        # One series of clients swaps user name and client id (§6).
+        signed = agent.parse_login_name(did) or agent.parse_login_name(client)
+        if signed is not None:
+            return self._check_signed(*signed, connect.password or b"")
         try:
             passcode = (connect.password or b"").decode("ascii")
         except UnicodeDecodeError:
@@ -84,6 +98,19 @@ class Gate:
                 ConnectCode.BAD_CLIENT_ID, f"the client id of an app has at most {MAX_CLIENT} characters"
             )
         return Login(client, did, Identity.app(client, [did]))
+
+    def _check_signed(self, did: str, nonce: str, token: bytes) -> Login | Refusal:
+        """A module of G3: the password is its token over the nonce."""
+        device = self._store.device(did)
+        secret = self._secret_of(device.product_key) if device is not None else None
+        if device is None or secret is None:
+            return Refusal(
+                ConnectCode.BAD_CREDENTIALS, "no device with this did has registered with a secret"
+            )
+        signer = agent.Signer(device.product_key, device.mac, secret)
+        if not signer.verifies(nonce, token.decode("ascii", "replace")):
+            return Refusal(ConnectCode.BAD_CREDENTIALS, "the signature is wrong")
+        return Login(did, did, _device_identity(did, device.product_key))
 
 
 def _device_identity(did: str, product_key: str) -> Identity:

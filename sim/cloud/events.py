@@ -38,7 +38,7 @@ class Registered(_Event):
     is_reset: bool
     """First registration after a reset: its bindings are void."""
     secure: bool
-    """With the product secret (G2)."""
+    """With the product secret (G2, G3)."""
     random_code: str | None = None
     """By which an app finds the device it has just brought on line (device-cloud.md §5.4)."""
 

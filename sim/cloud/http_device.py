@@ -1,12 +1,14 @@
-"""The HTTP calls of modules, generations G1 and G2 (device-cloud.md §4, §5, §12).
+"""The HTTP calls of modules, generations G1 to G3 (device-cloud.md §4, §5, §6, §12).
 
-Forms and answers are those of :mod:`gizserial.m2m.http_cloud`; here they meet the store. Whatever a module
-sends is answered in one piece of at most 1024 bytes, errors as JSON.
+Forms and answers are those of :mod:`gizserial.m2m.http_cloud`, those of G3 of :mod:`gizserial.m2m.agent`;
+here they meet the store. Whatever a module sends is answered in one piece of at most 1024 bytes, errors as
+JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
@@ -14,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from gizserial.errors import GizserialError
-from gizserial.m2m import http_cloud
+from gizserial.m2m import agent, http_cloud
 from gizserial.m2m.http import ErrorAnswer
 from gizserial.m2m.http_cloud import ErrorCode, RegisterForm
 from sim.cloud.device import Device
@@ -93,25 +95,29 @@ def _accepted(form: FormT | ErrorAnswer) -> FormT:
 
 
 def device_router(api: DeviceApi) -> APIRouter:
-    """Routes of ``/dev``. Unknown paths below it are answered 404."""
+    """Routes of ``/dev`` and ``/v2``. Unknown paths below them are answered 404."""
     calls = _Calls(api)
-    router = APIRouter(prefix="/dev", redirect_slashes=False)
+    router = APIRouter(redirect_slashes=False)
     everything = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
     for path, methods, handler in (
-        ("/devices", ["POST"], calls.register),
-        ("/devices", ["DELETE"], calls.unregister),
-        ("/devices/{did}", ["GET"], calls.provision),
-        ("/ota/v4.1/update_and_check/{did}", ["POST"], calls.ota_check),
-        ("/ota/v4.1/latest", ["GET"], calls.latest),
-        ("/ota/v4.1/download/{id}", ["GET"], calls.download),
-        ("/ota/download/{id}", ["GET"], calls.download),
-        ("/{product_key}/device", ["POST"], calls.register_secure),
-        ("/{product_key}/device", ["GET"], calls.provision_secure),
-        ("/{product_key}/device", ["DELETE"], calls.unregister_secure),
+        ("/dev/devices", ["POST"], calls.register),
+        ("/dev/devices", ["DELETE"], calls.unregister),
+        ("/dev/devices/{did}", ["GET"], calls.provision),
+        ("/dev/ota/v4.1/update_and_check/{did}", ["POST"], calls.ota_check),
+        ("/dev/ota/v4.1/latest", ["GET"], calls.latest),
+        ("/dev/ota/v4.1/download/{id}", ["GET"], calls.download),
+        ("/dev/ota/download/{id}", ["GET"], calls.download),
+        ("/dev/{product_key}/device", ["POST"], calls.register_secure),
+        ("/dev/{product_key}/device", ["GET"], calls.provision_secure),
+        ("/dev/{product_key}/device", ["DELETE"], calls.unregister_secure),
+        ("/v2/products/{product_key}/devices/{mac}/network", ["POST"], calls.network_by_mac),
+        ("/v2/devices/{did}/network", ["POST"], calls.network),
+        ("/v2/devices/{did}/bootstrap", ["GET"], calls.bootstrap),
     ):
         router.add_api_route(path, _endpoint(handler), methods=methods, include_in_schema=False)
     # JD cloud (§13) and whatever else a module tries: a sound 404 instead of silence.
-    router.add_api_route("/{rest:path}", _no_path, methods=everything, include_in_schema=False)
+    for rest in ("/dev/{rest:path}", "/v2/{rest:path}"):
+        router.add_api_route(rest, _no_path, methods=everything, include_in_schema=False)
     return router
 
 
@@ -245,14 +251,58 @@ class _Calls:
             raise _RefusedError(_UNKNOWN)
         return self._unregister(did, passcode)
 
-    # --- both
+    # --- G3
+
+    def network_by_mac(self, request: Request, body: bytes) -> Response:
+        """On-boarding of a device without ``auth_key``: its did is in the answer."""
+        product_key, secret = self._product(request)
+        signer = agent.Signer(product_key, request.path_params["mac"], secret)
+        return self._network(request, body, signer)
+
+    def network(self, request: Request, body: bytes) -> Response:
+        """The same of a device that knows its did."""
+        return self._network(request, body, self._signer(self._known(request)))
+
+    def bootstrap(self, request: Request, body: bytes) -> Response:
+        del body
+        device = self._known(request)
+        self._verify(request, self._signer(device))
+        return self._provision_signed(request, device.did)
+
+    def _network(self, request: Request, body: bytes, signer: agent.Signer) -> Response:
+        self._verify(request, signer, body)
+        known = self._api.store.by_mac(signer.product_key, signer.mac)
+        # Nothing of G3 carries a passcode; one that nobody knows keeps the device from others.
+        passcode = known.passcode if known is not None else secrets.token_hex(5)
+        form = _accepted(agent.parse_network_form(body, signer, passcode))
+        device = self._register(request, form, secure=True)
+        return self._provision_signed(request, device.did, new=True)
+
+    def _provision_signed(self, request: Request, did: str, *, new: bool = False) -> Response:
+        host, port = self._mqtt(request)
+        self._touch(request, did)
+        self._api.told(Provisioned(at=self._api.now(), did=did, host=host, port=port))
+        return TextAnswer(agent.network_answer(host, port, did if new else None))
+
+    def _verify(self, request: Request, signer: agent.Signer, body: bytes | None = None) -> None:
+        if (refusal := agent.refusal(request.headers, signer, body)) is not None:
+            raise _RefusedError(refusal)
+
+    def _known(self, request: Request) -> Device:
+        device = self._api.store.device(request.path_params["did"])
+        if device is None:
+            raise _RefusedError(_UNKNOWN)
+        return device
+
+    def _signer(self, device: Device) -> agent.Signer:
+        secret = _accepted(self._api.products.secret(device.product_key))
+        return agent.Signer(device.product_key, device.mac, secret)
+
+    # --- all
 
     def _product(self, request: Request) -> tuple[str, str]:
         product_key = request.path_params["product_key"].lower()
-        secret = self._api.products.secret(product_key)
-        if isinstance(secret, ErrorAnswer):
-            raise _RefusedError(secret)
-        return product_key, secret
+        return product_key, _accepted(self._api.products.secret(product_key))
 
     def _register(self, request: Request, form: RegisterForm, *, secure: bool = False) -> Device:
         store, now = self._api.store, self._api.now()
@@ -290,16 +340,19 @@ class _Calls:
     def _provision(
         self, request: Request, did: str, device: Device | None, secret: str | None = None
     ) -> Response:
-        now = self._api.now()
+        host, port = self._mqtt(request)
+        answer = http_cloud.provision_answer(host, port, int(self._api.now()), product_secret=secret)
+        if device is not None:
+            self._touch(request, did)
+        self._api.told(Provisioned(at=self._api.now(), did=did, host=host, port=port))
+        return TextAnswer(answer)
+
+    def _mqtt(self, request: Request) -> tuple[str, int]:
         host, port = self._api.mqtt()
         if host in _ANY_ADDRESS:
             here = request.scope.get("server")
             host = here[0] if here else "127.0.0.1"
-        answer = http_cloud.provision_answer(host, port, int(now), product_secret=secret)
-        if device is not None:
-            self._touch(request, did)
-        self._api.told(Provisioned(at=now, did=did, host=host, port=port))
-        return TextAnswer(answer)
+        return host, port
 
     def _touch(self, request: Request, did: str) -> None:
         address = None if request.client is None else request.client.host
