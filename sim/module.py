@@ -241,35 +241,15 @@ class ModuleSimulator:
         if self.show.line_event(event, now):
             return
         if isinstance(event, ReportReceived):
-            if self.session is not None and self.session.downloading and self.role.options.ota_drops_reports:
-                self._say("a report was dropped: firmware is downloaded")
-            elif self.session is not None:
-                self.session.publish_report(event.p0, now)
-            if self.lan is not None:
-                self.lan.server.report(event.p0)
+            self._reported(event, now)
         elif isinstance(event, P0Acked | P0Failed):
             self._answered(event, now)
         elif isinstance(event, HandshakeDone):
             self._met(event, now)
         elif isinstance(event, ResetRequested):
-            self._say("reset by the MCU: router, did and bindings are forgotten")
-            if self.session is not None:
-                self.session.reset(now)
-            else:
-                self._identity = self._identity.reset(os.urandom)
-                self._store(self._identity)
-            self.around.forget()
+            self._reset(now)
         elif isinstance(event, Rebooting):
-            self._say(f"the module reboots: {event.reason}")
-            self._firmware.restarted()
-            self.around.cancel()
-            self.role.set_router(False, now=now)
-            self._cloud_apps = 0
-            self.role.set_apps(0, now=now)
-            if self.lan is not None:
-                self.lan.restart()
-            if self.session is not None:
-                self.session.stop(now, "the module reboots")
+            self._rebooting(event, now)
         elif isinstance(event, Booted):
             if self.session is not None:
                 self.session.start(now)
@@ -289,6 +269,35 @@ class ModuleSimulator:
         if self.lan is not None:
             self.lan.pump()
         self._wake_link()
+
+    def _reported(self, event: ReportReceived, now: float) -> None:
+        if self.session is not None and self.session.downloading and self.role.options.ota_drops_reports:
+            self._say("a report was dropped: firmware is downloaded")
+        elif self.session is not None:
+            self.session.publish_report(event.p0, now)
+        if self.lan is not None:
+            self.lan.server.report(event.p0)
+
+    def _reset(self, now: float) -> None:
+        self._say("reset by the MCU: router, did and bindings are forgotten")
+        if self.session is not None:
+            self.session.reset(now)
+        else:
+            self._identity = self._identity.reset(os.urandom)
+            self._store(self._identity)
+        self.around.forget()
+
+    def _rebooting(self, event: Rebooting, now: float) -> None:
+        self._say(f"the module reboots: {event.reason}")
+        self._firmware.restarted()
+        self.around.cancel()
+        self.role.set_router(False, now=now)
+        self._cloud_apps = 0
+        self.role.set_apps(0, now=now)
+        if self.lan is not None:
+            self.lan.restart()
+        if self.session is not None:
+            self.session.stop(now, "the module reboots")
 
     def _told(self, event: Event) -> None:
         if isinstance(event, HandshakeFailed):

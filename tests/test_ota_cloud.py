@@ -11,7 +11,7 @@ from typing import Any, Literal
 import h11
 import httpx
 import pytest
-from support_apps import LAMP, app_cloud, product_of
+from support_apps import LAMP, PRODUCT_SECRET, app_cloud, product_of
 from support_cloud_mqtt import until
 
 from gizserial import schemas
@@ -175,6 +175,26 @@ async def test_firmware_of_the_module_itself_by_mqtt(asks_by: Literal["g3", "g0"
         await running.push(state="offered", soft_version="04020099", type=1)
         await until(lambda: running.versions()[0] == "04020099", FAR)
         assert (await running.state())["state"] == "done"
+
+
+async def test_a_module_of_g3_registers_signed_and_reports_by_mqtt() -> None:
+    """device-cloud.md §6, §9.4."""
+    async with bench(generation="g3", mcu={"product_secret": PRODUCT_SECRET}) as running:
+        assert running.module.session is not None
+        assert running.module.session.identity.generation == "g3"
+        await running.said("the cloud has no new firmware")
+
+
+async def test_a_module_of_g3_waits_for_the_product_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_bench: Bench) -> None:
+        """It never comes on line."""
+
+    monkeypatch.setattr(Bench, "on_line", nothing)
+    async with bench(generation="g3") as running:
+        await running.said("the generation that is demanded needs a product secret")
+        assert running.module.session is not None
+        assert running.module.session.phase == "waiting for the product secret"
+        assert running.did == ""
 
 
 async def test_hex_firmware_is_told_as_hex() -> None:
