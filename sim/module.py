@@ -261,6 +261,8 @@ class ModuleSimulator:
             self.around.lose_router()
         elif isinstance(event, AccessPointGiven):
             self._say(f"router data given: {event.ssid}")
+            if self.session is not None:
+                self.session.onboarded(event.ssid, event.password)
             if self.lan is not None:
                 self.lan.announcer.configured()
             self.around.join()

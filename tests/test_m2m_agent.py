@@ -156,6 +156,18 @@ def test_a_reset_says_so_by_mqtt_and_in_the_next_registration() -> None:
     assert bench.all(HttpRequest)[1].raw.endswith(b"\r\n\r\nis_reset=1&lan_proto_ver=v5.0")
 
 
+def test_the_body_after_on_boarding(vectors: Callable[[str], Any]) -> None:
+    """That of the vector, but for the user, who is not known here."""
+    row = vectors("device_cloud.json")["random_code"]
+    bench = g3()
+    bench.session.reset(bench.now)
+    bench.session.onboarded(row["ssid"], row["password"])
+    bench.settle()
+    bench.boot()
+    (_, request) = bench.all(HttpRequest)
+    assert request.raw.partition(b"\r\n\r\n")[2] == BODY.removesuffix("&user_id=u1").encode()
+
+
 def test_a_cloud_that_forgot_the_device_gets_a_new_registration() -> None:
     bench = g3(dataclasses.replace(new_identity(did="F" * 22), generation="g3"))
     bench.session.stop(0.0)

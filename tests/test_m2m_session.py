@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ from gizserial.m2m.http import HttpRequest, Purpose, Server
 from gizserial.m2m.identity import Identity, new_passcode
 from gizserial.m2m.mqtt31 import Packet, PingReq, SubAck, Subscribe
 from gizserial.m2m.requests import Versions
-from gizserial.m2m.secure import encrypt_hex
+from gizserial.m2m.secure import decrypt_hex, encrypt_hex
 from gizserial.m2m.session import CloudSession
 from gizserial.m2m.topics import app2dev, dev2app, module_subscriptions, ser2cli_res
 
@@ -571,6 +572,26 @@ def test_g2_registers_encrypted_and_omits_the_notices() -> None:
     assert b.cloud.subscriptions == list(module_subscriptions(DID, PK)[1:])
     assert b.session.identity.generation == "g2"
     assert SECRET not in repr(b.log)
+
+
+def test_the_first_registration_after_on_boarding_carries_the_random_code(
+    vectors: Callable[[str], Any],
+) -> None:
+    """§5.1, §5.4: by it an app finds its device; what comes later is no on-boarding."""
+    row = vectors("device_cloud.json")["random_code"]
+    b = bench(product_secret=SECRET)
+    b.session.onboarded(row["ssid"], row["password"])
+    b.boot()
+    b.session.reset(b.now)
+    b.settle()
+    b.boot()
+    first, second = (
+        decrypt_hex(SECRET, request.raw.rpartition(b"data=")[2].decode())
+        for request in b.all(HttpRequest)
+        if request.purpose is Purpose.REGISTER
+    )
+    assert first.endswith(f"&type=normal&random_code={row['code']}&lan_proto_ver=v5.0")
+    assert second.endswith("&type=normal&is_reset=1")
 
 
 def test_auto_falls_back_when_the_cloud_does_not_know_the_secret() -> None:

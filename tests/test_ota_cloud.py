@@ -23,6 +23,7 @@ from gizserial.image import Image
 from gizserial.io.memory_transport import MemoryTransport
 from gizserial.m2m.firmware import MAX_FIRMWARE, download
 from gizserial.m2m.http import Offer
+from gizserial.m2m.secure import random_code
 from gizserial.m2m.session import CloudSession
 from gizserial.mcu_options import McuOptions
 from gizserial.module_options import ModuleOptions
@@ -183,6 +184,22 @@ async def test_a_module_of_g3_registers_signed_and_reports_by_mqtt() -> None:
         assert running.module.session is not None
         assert running.module.session.identity.generation == "g3"
         await running.said("the cloud has no new firmware")
+
+
+async def test_an_app_finds_the_module_that_it_has_just_brought_on_line() -> None:
+    """By the random code of router and password (device-cloud.md §5.4)."""
+    async with bench(mcu={"product_secret": PRODUCT_SECRET}) as running:
+        module, now = running.module, running.module.driver.now()
+        session = module.session
+        assert session is not None
+        session.reset(now)
+        module.role.give_access_point("home", "12345678", now=now)
+        module.driver.wake()
+        await running.said("router data given: home")
+        session.start(now)
+        session.router_up(now)
+        code = random_code(product_of(running.cloud).product_key, "home", "12345678")
+        await until(lambda: bool(running.cloud.store.by_random_codes([code], 0.0)), FAR)
 
 
 async def test_a_module_of_g3_waits_for_the_product_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,12 +64,15 @@ def _sha256(text: str) -> str:
 # --- a module's side
 
 
-def network(server: Server, signer: Signer, entropy: Entropy, *, is_reset: bool) -> HttpRequest:
+def network(
+    server: Server, signer: Signer, entropy: Entropy, *, is_reset: bool, random_code: str | None = None
+) -> HttpRequest:
     """On-boarding of a device without ``auth_key``: make it known, get its did and the MQTT server.
 
     :param is_reset: The cloud drops the bindings.
     """
-    body = f"is_reset={int(is_reset)}&lan_proto_ver={LAN_PROTOCOL}"
+    code = "" if random_code is None else f"&random_code={random_code}"
+    body = f"is_reset={int(is_reset)}{code}&lan_proto_ver={LAN_PROTOCOL}"
     target = f"/v2/products/{signer.product_key}/devices/{signer.mac.lower()}/network"
     nonce = new_nonce(entropy)
     lines = [

@@ -100,6 +100,7 @@ class Registration:
             self._other_generation(job)
             return None
         self._refused.clear()
+        self._requests.onboarding = None
         self._just_registered = True
         self.change(self.identity.registered(did, generation))
         if server is not None:

@@ -10,7 +10,7 @@ from gizserial.m2m.http import MODULE_FIRMWARE, HttpRequest, Purpose, Server
 from gizserial.m2m.http_jobs import Job, Query
 from gizserial.m2m.identity import Entropy, Generation, Identity
 from gizserial.m2m.mqtt31 import PROTOCOL_311, Connect
-from gizserial.m2m.secure import CipherError, check_secret
+from gizserial.m2m.secure import CipherError, check_secret, random_code
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Requests:
         self.server, self.module, self.mcu = server, module, mcu
         self._wanted, self._entropy = wanted, entropy
         self._secret: str | None = None
+        self.onboarding: tuple[str, str] | None = None
+        """Name and password of the router that the module was given since its last registration."""
         self.registering: Generation = "g1"
         """How the next registration is made."""
 
@@ -147,16 +149,19 @@ class Requests:
         return agent.Signer(me.product_key, me.mac, self._secret or "")
 
     def _register(self, me: Identity) -> HttpRequest:
-        if self.registering == "g3":
-            return agent.network(self.server, self._signer(me), self._entropy, is_reset=me.reset_pending)
-        secret = self.registration_secret()
-        if secret is None:
+        if self.registering == "g1" or self._secret is None:
             return http.register(self.server, mac=me.mac, passcode=me.passcode, product_key=me.product_key)
+        code = random_code(me.product_key, *self.onboarding) if self.onboarding is not None else None
+        if self.registering == "g3":
+            return agent.network(
+                self.server, self._signer(me), self._entropy, is_reset=me.reset_pending, random_code=code
+            )
         return http.register_secure(
             self.server,
             mac=me.mac,
             passcode=me.passcode,
             product_key=me.product_key,
-            product_secret=secret,
+            product_secret=self._secret,
             is_reset=me.reset_pending,
+            random_code=code,
         )

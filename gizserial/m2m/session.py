@@ -158,6 +158,10 @@ class CloudSession:
         self._close(reason)
         self._started = self._router = False
 
+    def onboarded(self, ssid: str, password: str) -> None:
+        """The module was given a router: an app may look for it by the random code of these two (§5.4)."""
+        self._requests.onboarding = (ssid, password)
+
     def router_up(self, now: float) -> None:
         """The module has a router."""
         if not self._router:
