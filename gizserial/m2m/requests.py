@@ -44,13 +44,13 @@ class Requests:
         self.registering: Generation = "g1"
         """How the next registration is made."""
 
-    def use_secret(self, product_secret: str | None) -> str | None:
+    def use_secret(self, product_secret: str) -> str | None:
         """Take the product's secret; returns why it cannot be used, if so."""
         self._secret, self.registering = None, "g1"
-        if self._wanted == "g1" or (product_secret is None and self._wanted == "auto"):
+        if self._wanted == "g1":
             return None
         try:
-            check_secret(product_secret or "")
+            check_secret(product_secret)
         except CipherError as error:
             return str(error)
         self._secret, self.registering = product_secret, "g3" if self._wanted == "g3" else "g2"
