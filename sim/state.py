@@ -13,10 +13,10 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, get_args, Final
 
 from gizserial.errors import GizserialError
-from gizserial.m2m.identity import Identity
+from gizserial.m2m.identity import Generation, Identity
 
 FORMAT: Final = 1
 MAX_SIZE: Final = 64 * 1024
@@ -125,8 +125,9 @@ def _identity(members: Any) -> Identity:
         values[name] = value
     if "mac" not in values:
         raise ValueError("its member mac is missing")
-    if values.get("generation") not in {None, "g1", "g2", "g3"}:
-        raise ValueError("its member generation is none of g1, g2, g3")
+    known_generations = get_args(Generation)
+    if values.get("generation") not in {None, *known_generations}:
+        raise ValueError(f"its member generation is none of {', '.join(known_generations)}")
     return Identity(**values)
 
 

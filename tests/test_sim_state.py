@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gizserial.m2m.identity import Identity
+from gizserial.m2m.identity import Generation, Identity
 from sim.state import MAX_SIZE, StateError, StateFile, choose_mac
 
 MAC = "5AFE00000001"
@@ -35,6 +37,13 @@ def test_what_is_stored_comes_back_and_only_the_owner_may_read_it(tmp_path: Path
     assert [path.name for path in directory.iterdir()] == [f"module-{MAC}.json"]
     if sys.platform != "win32":
         assert file.path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("generation", [None, *get_args(Generation)])
+def test_every_generation_comes_back(tmp_path: Path, generation: Generation | None) -> None:
+    identity = dataclasses.replace(IDENTITY, generation=generation)
+    state(tmp_path).store(identity)
+    assert state(tmp_path).load() == identity
 
 
 @pytest.mark.parametrize(
