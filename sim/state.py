@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, Final
+from typing import Any, Final, get_args
 
 from gizserial.errors import GizserialError
 from gizserial.m2m.identity import Generation, Identity
