@@ -148,6 +148,7 @@ class FakeDevice:
         self.bench, self.did = bench, device.did
         self.login = Login(device.did, device.did, Identity(Party.DEVICE, frozenset({device.did})))
         self.peer, self.queue = ("127.0.0.1", 1), None
+        self.keep_alive = 60
         self.received: list[bytes] = []
         """Business frames."""
         self.origins: list[Origin | None] = []
