@@ -21,6 +21,7 @@ from sim.cloud.auth import CLIENT, Login
 from sim.cloud.config import CloudConfig
 from sim.cloud.device import Device
 from sim.cloud.events import Event, Origin
+from sim.cloud.heartbeat import Heartbeat
 from sim.cloud.hub import Hub
 from sim.cloud.mqtt_client import ClientConnection
 from sim.cloud.products import CloudProduct, Products
@@ -148,7 +149,7 @@ class FakeDevice:
         self.bench, self.did = bench, device.did
         self.login = Login(device.did, device.did, Identity(Party.DEVICE, frozenset({device.did})))
         self.peer, self.queue = ("127.0.0.1", 1), None
-        self.keep_alive = 60
+        self.keep_alive, self.heartbeat = 60, Heartbeat(count=0, max=0, min=0, avg=0, last=0)
         self.received: list[bytes] = []
         """Business frames."""
         self.origins: list[Origin | None] = []

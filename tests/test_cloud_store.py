@@ -224,12 +224,13 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path, damage: Callable[[Path]
 
 
 def test_history_of_an_older_version_is_kept(tmp_path: Path) -> None:
-    """It has no column for the keep-alive of a CONNECT."""
+    """It has no columns for keep-alive and heartbeat."""
     for turn in range(2):
         store = Store(tmp_path, told=refuse)
         history = History(store.database)
         if turn == 0:
-            store.database.run("ALTER TABLE packet DROP COLUMN keep_alive")
+            for column in ("keep_alive", "heartbeat"):
+                store.database.run(f"ALTER TABLE packet DROP COLUMN {column}")
             store.database.run("INSERT INTO packet (did, at, kind) VALUES ('d', 1, 'dev_online')")
         else:
             history.packet("d", "dev_online", 2.0, ip=None, keep_alive=55)

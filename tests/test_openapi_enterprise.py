@@ -12,6 +12,7 @@ from support_cloud_mqtt import PASSCODE, until
 
 from gizserial.io.products import load_product
 from sim.cloud.app import EmbeddedCloud
+from sim.cloud.heartbeat import Heartbeat, Heartbeats
 from sim.cloud.products import CloudProduct, Credential
 
 PK = "0123456789abcdef0123456789abcdef"
@@ -134,6 +135,7 @@ async def test_history(cloud: EmbeddedCloud, user: Person, device: RawDevice) ->
     (packet,) = (await user.ok("GET", f"{BASE}/devices/{did}/cmd", **span))["objects"]
     assert packet["type"] == "dev2app"
     assert packet["payload"].startswith("00000003")
+    assert await device.silent()  # it pings
     await device.client.close()
     await until(lambda: not cloud.hub.is_online(did))
     gone, came = (await user.ok("GET", f"{BASE}/devices/{did}/online", **span))["objects"]
@@ -143,7 +145,29 @@ async def test_history(cloud: EmbeddedCloud, user: Person, device: RawDevice) ->
         "tcp_closed",
     )
     assert came["payload"] == {"keep_alive": 120}  # of the CONNECT
+    assert gone["payload"]["heartbeat"]["count"] == 1
     await user.refused(5002, "GET", f"{BASE}/devices/{did}/cmd", start_ts=0, end_ts=now)
+
+
+def test_the_heartbeat_of_the_documentation() -> None:
+    """enterprise_api.md, its example of ``…/online``: 1391 s, of which 21 heartbeats and 130 s of silence."""
+    beats = Heartbeats(1000.0)
+    for number in range(21):
+        beats.beat(1060.0 + 60 * number)
+    assert beats.summary(1000 + 1390) == Heartbeat(count=21, max=60, min=60, avg=60, last=130)
+    assert Heartbeats(5.0).summary(9.5) == Heartbeat(count=0, max=0, min=0, avg=0, last=4)
+
+
+async def test_how_long_a_device_was_on_line_that_came_before_the_span(
+    cloud: EmbeddedCloud, user: Person
+) -> None:
+    now = int(time.time())
+    did = cloud.store.register(PK, MAC, PASSCODE, is_reset=False, now=now).did
+    cloud.side.history.packet(did, "dev_online", now - 1000, ip=None, keep_alive=120)
+    cloud.side.history.packet(did, "dev_offline", now - 100, ip=None, reason="the client said goodbye")
+    span = {"start_ts": now - 500, "end_ts": now}
+    (gone,) = (await user.ok("GET", f"{BASE}/devices/{did}/online", **span))["objects"]
+    assert gone["payload"] == {"duration": 900, "heartbeat": None, "reason": "mqtt_disconnect"}
 
 
 async def test_bindings(cloud: EmbeddedCloud, user: Person, device: RawDevice) -> None:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from sim.cloud.heartbeat import Heartbeat
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
@@ -119,6 +121,7 @@ class Offline(_Event):
 
     did: str
     reason: str
+    heartbeat: Heartbeat | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from sim.cloud.database import Database
 from sim.cloud.events import Origin
+from sim.cloud.heartbeat import Heartbeat
 from sim.cloud.store import read_state, write_state
 
 RETENTION: Final = 7 * 86400.0
@@ -27,7 +29,8 @@ CREATE TABLE IF NOT EXISTS packet (
     ip TEXT, payload BLOB,
     source TEXT, uid TEXT, appid TEXT,
     reason TEXT,
-    keep_alive INTEGER
+    keep_alive INTEGER,
+    heartbeat TEXT                      -- JSON: of a connection that has ended
 );
 CREATE INDEX IF NOT EXISTS packet_of ON packet (did, at);
 CREATE TABLE IF NOT EXISTS data (
@@ -37,7 +40,7 @@ CREATE TABLE IF NOT EXISTS data (
 );
 CREATE INDEX IF NOT EXISTS data_of ON data (did, at);
 """
-_COLUMNS: Final = "kind, at, ip, payload, source, uid, appid, reason, keep_alive"
+_COLUMNS: Final = "kind, at, ip, payload, source, uid, appid, reason, keep_alive, heartbeat"
 Kind = Literal["app2dev", "dev2app", "dev_online", "dev_re_online", "dev_offline"]
 PACKETS: Final[tuple[Kind, ...]] = ("app2dev", "dev2app")
 CONNECTIONS: Final[tuple[Kind, ...]] = ("dev_online", "dev_re_online", "dev_offline")
@@ -58,6 +61,8 @@ class Entry:
     """Why it went off line."""
     keep_alive: int | None = None
     """Seconds that it announced when it came on line; None: the entry is older than this column."""
+    heartbeat: Mapping[str, int] | None = None
+    """Members of :class:`Heartbeat` when it went off line; None as with ``keep_alive``."""
 
 
 class History:
@@ -66,6 +71,7 @@ class History:
     def __init__(self, database: Database, *, retention: float = RETENTION, max_rows: int = MAX_ROWS) -> None:
         database.create(_TABLES)
         database.add_column("packet", "keep_alive", "INTEGER")
+        database.add_column("packet", "heartbeat", "TEXT")
         self._database, self._retention, self._max_rows = database, retention, max_rows
         self._written = 0
 
@@ -80,13 +86,15 @@ class History:
         origin: Origin | None = None,
         reason: str | None = None,
         keep_alive: int | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         """Keep a packet, or a change of the connection."""
         source, uid, appid = (origin.source, origin.uid, origin.appid) if origin else (None, None, None)
+        beats = None if heartbeat is None else json.dumps(dataclasses.asdict(heartbeat))
         self._database.run(
-            "INSERT INTO packet (did, at, kind, ip, payload, source, uid, appid, reason, keep_alive)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (did, at, kind, ip, payload, source, uid, appid, reason, keep_alive),
+            "INSERT INTO packet (did, at, kind, ip, payload, source, uid, appid, reason, keep_alive,"
+            " heartbeat) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (did, at, kind, ip, payload, source, uid, appid, reason, keep_alive, beats),
         )
         self._count(at)
 
@@ -117,8 +125,7 @@ class History:
             f" ORDER BY at {order}, number {order} LIMIT ? OFFSET ?",
             (*values, limit, skip),
         )
-        entries = [Entry(**dict(zip(_COLUMNS.split(", "), row, strict=True))) for row in rows]
-        return int(total[0]) if total else 0, entries
+        return int(total[0]) if total else 0, [_entry(row) for row in rows]
 
     def reports(
         self,
@@ -176,3 +183,9 @@ class History:
         self._written += 1
         if self._written % _PRUNE_EVERY == 0:
             self.prune(now)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    members = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    beats = members["heartbeat"]
+    return Entry(**members | {"heartbeat": None if beats is None else json.loads(beats)})

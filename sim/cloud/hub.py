@@ -212,7 +212,7 @@ class Hub:
         if login is None or connection in self._complete:
             return
         if self._devices.get(login.did) is connection:
-            self._went_offline(login.did, "another connection took over and did not subscribe")
+            self._went_offline(connection, "another connection took over and did not subscribe")
 
     def disconnected(self, connection: ClientConnection, reason: str, *, replaced: bool = False) -> None:
         """A client is gone.
@@ -230,14 +230,15 @@ class Hub:
         elif self._devices.get(login.did) is connection:
             del self._devices[login.did]
             if not replaced:
-                self._went_offline(login.did, reason)
+                self._went_offline(connection, reason)
 
-    def _went_offline(self, did: str, reason: str) -> None:
+    def _went_offline(self, connection: ClientConnection, reason: str) -> None:
+        did = connection.login.did if connection.login is not None else ""
         if did in self._online:
             self._online.discard(did)
             self.keep(lambda: self.store.touch(did, time.time(), online=True))
             self.keep(lambda: self.store.set_changed(did, time.time()))
-            self.tell(Offline(at=time.time(), did=did, reason=reason))
+            self.tell(Offline(at=time.time(), did=did, reason=reason, heartbeat=connection.heartbeat))
 
     def subscribed(self, connection: ClientConnection, filters: list[str]) -> None:
         """The broker granted these filters."""

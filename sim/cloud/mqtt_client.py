@@ -31,6 +31,7 @@ from gizserial.m2m.mqtt31 import (
 from sim.cloud.auth import Login, Refusal
 from sim.cloud.broker import LISTENER, Downstream, Upstream, backlog, let_go
 from sim.cloud.events import Dropped, LoginRefused, Notice, Origin
+from sim.cloud.heartbeat import Heartbeat, Heartbeats
 from sim.cloud.pacing import DeviceQueue
 from sim.cloud.sockets import without_delay
 
@@ -88,6 +89,7 @@ class ClientConnection:
         self._ended = asyncio.Event()
         self.keep_alive = 0
         """What its CONNECT announced, in seconds; 0: it may be silent for ever."""
+        self._heartbeats = Heartbeats(self._now())
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -100,6 +102,11 @@ class ClientConnection:
         """The address at which the client reached this server."""
         name = self._writer.get_extra_info("sockname")
         return str(name[0]) if name else "127.0.0.1"
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """How it kept itself alive until now."""
+        return self._heartbeats.summary(self._now())
 
     async def run(self) -> None:
         """Serve the client until it is gone, and the broker is done with it."""
@@ -179,7 +186,7 @@ class ClientConnection:
         self.login = login
         if login.party == "device":
             self.queue = DeviceQueue(self._front.pace)
-        self.keep_alive = connect.keep_alive
+        self.keep_alive, self._heartbeats = connect.keep_alive, Heartbeats(self._now())
         # Keep-alive and wills stay here; who it is has been checked. A name of its own for every connection:
         # amqtt cleans up after ended clients by name, also when somebody has come back under it meanwhile.
         self._name = f"{self.key}#{self._front.number()}"
@@ -220,6 +227,7 @@ class ClientConnection:
 
     def _packet(self, packet: Packet) -> None:
         if isinstance(packet, PingReq):
+            self._heartbeats.beat(self._now())
             if self.queue is not None:
                 self.queue.pinged(self._now())
             self._answer(PingResp())

@@ -24,6 +24,7 @@ from sim.cloud.events import (
     Report,
     Request,
 )
+from sim.cloud.heartbeat import Heartbeat
 from sim.cloud.history import History, Kind
 from sim.cloud.hub import Hub
 from sim.cloud.values import Codecs, is_readable
@@ -70,7 +71,7 @@ class Recorder:
             kind: Kind = "dev_re_online" if event.again else "dev_online"
             self._packet(event, kind, keep_alive=event.keep_alive)
         elif isinstance(event, Offline):
-            self._packet(event, "dev_offline", reason=event.reason)
+            self._packet(event, "dev_offline", reason=event.reason, heartbeat=event.heartbeat)
 
     def _packet(
         self,
@@ -81,6 +82,7 @@ class Recorder:
         origin: Origin | None = None,
         reason: str | None = None,
         keep_alive: int | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         device = self._store.device(event.did)
         address = None if device is None else device.last_address
@@ -94,6 +96,7 @@ class Recorder:
                 origin=origin,
                 reason=reason,
                 keep_alive=keep_alive,
+                heartbeat=heartbeat,
             ),
         )
 

@@ -326,17 +326,19 @@ def control(call: Call, product: CloudProduct) -> Any:
 def connections(call: Call, product: CloudProduct) -> Any:
     """When a device came on line and went off line."""
     device, query, (start, end) = _of_product(call, product), call.query(Span), _span(call)
-    _, entries = call.side.history.packets(
+    history = call.side.history
+    _, before = history.packets(device.did, CONNECTIONS, after=0, until=start, limit=1)
+    _, entries = history.packets(
         device.did, CONNECTIONS, after=start, until=end, limit=-1, newest_first=False
     )
     shown: list[dict[str, Any]] = []
-    since: float | None = None
+    since = next((entry.at for entry in before if entry.kind != "dev_offline"), None)
     for entry in entries:
         if entry.kind == "dev_offline":
             duration = None if since is None else int(entry.at - since)
             payload: dict[str, Any] = {
                 "duration": duration,
-                "heartbeat": None,
+                "heartbeat": entry.heartbeat,
                 "reason": _offline_reason(entry.reason or ""),
             }
             since = None
