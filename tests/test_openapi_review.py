@@ -197,6 +197,24 @@ async def test_a_code_is_not_used_up_by_a_body_that_does_not_fit(cloud: Embedded
     await user.ok("PUT", "/app/users", {**body, "password": "secret"})
 
 
+async def test_what_has_expired_stays_expired() -> None:
+    """§2: an expired token is 9006, §6.1: an expired code 9009; the second time they are no other."""
+    clock = [1700000000.0]
+    async with app_cloud(now=lambda: clock[0]) as cloud, person(cloud) as user:
+        cloud.side.outbox.send_code("13800000000")
+        code = cloud.side.outbox.letters("13800000000")[0].text
+        clock[0] += 7 * 86400 - 1
+        await user.ok("GET", "/app/users")
+        clock[0] += 1
+        for _ in range(2):
+            await user.refused(9006, "GET", "/app/users", status=400)
+            body = {"phone": "13800000000", "code": code}
+            await user.refused(9009, "POST", "/app/codes", body, status=400)
+        clock[0] += 7 * 86400
+        cloud.side.accounts.issue_token(user.uid, "another")  # which forgets the oldest
+        await user.refused(9006, "GET", "/app/users", status=400)
+
+
 async def test_a_long_password_is_good_for_logging_in_too(user: Person) -> None:
     body = {"username": "long", "password": "x" * 300}
     await user.ok("PUT", "/app/users", body)

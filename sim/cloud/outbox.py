@@ -95,10 +95,10 @@ class Outbox:
         row = self._database.one("SELECT expires FROM code WHERE target = ? AND code = ?", (phone, code))
         if row is None:
             raise ApiError(Code.CODE_INVALID)
-        with self._database.transaction() as db:
-            db.execute("DELETE FROM code WHERE target = ? AND code = ?", (phone, code))
         if row[0] <= self._now():
             raise ApiError(Code.CODE_EXPIRED)
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM code WHERE target = ? AND code = ?", (phone, code))
 
     def captcha(self) -> str:
         """A new captcha; gives its id."""
