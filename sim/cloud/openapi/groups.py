@@ -135,24 +135,25 @@ def add_devices(call: Call) -> Any:
     success: list[str] = []
     failed: list[str] = []
     detail: list[dict[str, Any]] = []
-    for did in call.body(Dids).dids:
-        try:
-            device, _ = call.side.bound(call.user, did)
-            if group.product_key and device.product_key != group.product_key:
-                raise ApiError(Code.PRODUCT_KEY_INVALID)  # noqa: TRY301 - one list of reasons
-        except ApiError as error:
-            failed.append(did)
-            detail.append(
-                {
-                    "did": did,
-                    "error_message": ERRORS[error.code].message,
-                    "error_code": error.code,
-                    "detail_msg": error.detail,
-                }
-            )
-        else:
-            call.side.groups.add(group.id, did)
-            success.append(did)
+    with call.side.store.database.transaction():  # one wait for the disk, not one for each
+        for did in call.body(Dids).dids:
+            try:
+                device, _ = call.side.bound(call.user, did)
+                if group.product_key and device.product_key != group.product_key:
+                    raise ApiError(Code.PRODUCT_KEY_INVALID)  # noqa: TRY301 - one list of reasons
+            except ApiError as error:
+                failed.append(did)
+                detail.append(
+                    {
+                        "did": did,
+                        "error_message": ERRORS[error.code].message,
+                        "error_code": error.code,
+                        "detail_msg": error.detail,
+                    }
+                )
+            else:
+                call.side.groups.add(group.id, did)
+                success.append(did)
     answer: dict[str, Any] = {"success": success, "failed": failed}
     if call.query(Detail).show_detail:
         answer["detail"] = detail
