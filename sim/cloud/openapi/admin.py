@@ -166,7 +166,7 @@ def admin_calls(side: AppSide) -> Calls:
     add("GET", "/bindings", bindings)
     wrong = (_UNKNOWN_USER, Code.DEVICE_NOT_FOUND)
     add("POST", "/bindings", bind, *wrong, Code.OWNER_EXISTS, status=201, body=BindingForm)
-    add("DELETE", "/bindings", unbind, *wrong, Code.NOT_BOUND, body=BindingForm)
+    add("DELETE", "/bindings", unbind, Code.NOT_BOUND, body=BindingForm)
     add("GET", "/outbox", outbox, query=Target)
     add("POST", "/faults/lose_session", lose_session, body=WhoseSession)
     add("POST", "/faults/throttle", throttle, body=Throttle)
