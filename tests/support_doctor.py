@@ -22,6 +22,8 @@ PRODUCTS = Path(__file__).resolve().parent.parent / "fixtures" / "products"
 
 Sends = Callable[[Frame], bytes]
 Hears = Callable[[bytes], bytes]
+Length = Callable[[int], int]
+Total = Callable[[bytes], int]
 
 
 def named(name: str) -> Product:
@@ -144,3 +146,24 @@ def body(frame: Frame) -> bytes:
 def escaped(logical: bytes) -> bytes:
     """A header, and what follows it with escapes."""
     return b"\xff\xff" + logical.replace(b"\xff", b"\xff\x55")
+
+
+def codes(diagnosis: Diagnosis) -> list[str]:
+    return [fault.code for fault in diagnosis.faults]
+
+
+def made(total: Total = sum, length: Length = lambda size: size) -> Callable[[Frame], bytes]:
+    """Frames whose length and checksum are made by other rules."""
+
+    def sends(frame: Frame) -> bytes:
+        logical = length(len(frame.payload) + 5).to_bytes(2, "big") + body(frame)
+        return escaped(logical + bytes((total(logical) & 0xFF,)))
+
+    return sends
+
+
+def xor(data: bytes) -> int:
+    result = 0
+    for byte in data:
+        result ^= byte
+    return result

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from support_doctor import PRODUCTS, Echo, Says, Sick, body, escaped, examine, named
+from support_doctor import PRODUCTS, Echo, Says, Sick, body, codes, escaped, examine, made, named, xor
 
 from gizserial.cli.doctor import search_rates
 from gizserial.commands import Role
@@ -43,10 +43,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PET = named("pet-house")
 
 
-def codes(diagnosis: Diagnosis) -> list[str]:
-    return [fault.code for fault in diagnosis.faults]
-
-
 def plain(product: Product = PET) -> McuRole:
     return McuRole(product)
 
@@ -70,21 +66,6 @@ def test_a_sound_module_has_no_finding() -> None:
 
 
 # --- frames that are made wrongly
-
-
-def summed(total: Callable[[bytes], int]) -> Callable[[Frame], bytes]:
-    def sends(frame: Frame) -> bytes:
-        logical = (len(body(frame)) + 1).to_bytes(2, "big") + body(frame)
-        return escaped(logical + bytes((total(logical) & 0xFF,)))
-
-    return sends
-
-
-def xor(data: bytes) -> int:
-    result = 0
-    for byte in data:
-        result ^= byte
-    return result
 
 
 def crc8(data: bytes) -> int:
@@ -113,7 +94,7 @@ def crc8(data: bytes) -> int:
     ],
 )
 def test_a_wrong_checksum_is_named(code: str, total: Callable[[bytes], int]) -> None:
-    diagnosis = examine(Sick(plain(), sends=summed(total)))
+    diagnosis = examine(Sick(plain(), sends=made(total)))
     assert codes(diagnosis) == [f"checksum-{code}"]
     assert diagnosis.sentence.startswith("The checksum ")
     assert "right is FF FF 00" in diagnosis.faults[0].evidence[0]
@@ -160,7 +141,7 @@ def without_escape(*places: str) -> Callable[[Frame], bytes]:
 
 
 def test_a_glitch_before_a_frame_does_not_hide_a_fault() -> None:
-    diagnosis = examine(Sick(plain(), sends=lambda frame: b"\x00" + summed(xor)(frame)))
+    diagnosis = examine(Sick(plain(), sends=lambda frame: b"\x00" + made(xor)(frame)))
     assert codes(diagnosis) == ["checksum-xor"]
 
 
@@ -242,7 +223,7 @@ def test_an_adapter_that_echoes_is_told_from_a_bridge() -> None:
 
 
 def test_an_echo_and_a_wrong_checksum_are_both_named() -> None:
-    diagnosis = examine(Echo(Sick(plain(), sends=summed(xor))))
+    diagnosis = examine(Echo(Sick(plain(), sends=made(xor))))
     assert codes(diagnosis) == ["echo", "checksum-xor"]
 
 
@@ -386,7 +367,7 @@ def test_an_mcu_that_wants_wrong_frames_is_spoken_to_wrongly() -> None:
             return b""
         return escaped(logical[:-1] + bytes((sum(logical[:-1]) & 0xFF,)))
 
-    diagnosis = examine(Sick(plain(), sends=summed(xor), hears=hears))
+    diagnosis = examine(Sick(plain(), sends=made(xor), hears=hears))
     assert codes(diagnosis) == ["expects-checksum-xor"]
 
 
@@ -627,7 +608,7 @@ def test_silence_at_every_rate_names_the_rates() -> None:
 
 
 def test_a_wrong_checksum_at_another_rate_is_named_too() -> None:
-    diagnosis, _rate = at_rates({115200: Sick(plain(), sends=summed(xor))})
+    diagnosis, _rate = at_rates({115200: Sick(plain(), sends=made(xor))})
     assert codes(diagnosis) == ["baud", "checksum-xor"]
 
 

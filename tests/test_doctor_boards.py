@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support_doctor import Says, Sick, body, escaped, examine, named
+from support_doctor import Says, Sick, codes, escaped, examine, made, named, xor
 
 from gizserial.cli.doctor import search_rates
 from gizserial.commands import Command, Role
@@ -22,29 +22,6 @@ from gizserial.mcu_options import McuOptions
 from gizserial.p0 import P0Codec
 
 PET, GREENHOUSE, BLOB = named("pet-house"), named("greenhouse"), named("quarter-kilobyte")
-Length = Callable[[int], int]
-Total = Callable[[bytes], int]
-
-
-def codes(diagnosis: Diagnosis) -> list[str]:
-    return [fault.code for fault in diagnosis.faults]
-
-
-def made(total: Total = sum, length: Length = lambda size: size) -> Callable[[Frame], bytes]:
-    """Frames whose length and checksum are made by other rules."""
-
-    def sends(frame: Frame) -> bytes:
-        logical = length(len(frame.payload) + 5).to_bytes(2, "big") + body(frame)
-        return escaped(logical + bytes((total(logical) & 0xFF,)))
-
-    return sends
-
-
-def xor(data: bytes) -> int:
-    result = 0
-    for byte in data:
-        result ^= byte
-    return result
 
 
 def unescaped(frame: Frame) -> bytes:

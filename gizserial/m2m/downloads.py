@@ -44,11 +44,12 @@ class Downloads:
         newer = present < offer.soft_version
         asked = job.purpose is Purpose.LATEST
         self._out.append(FirmwareOffer(job.kind, offer.soft_version, offer.url, newer, asked))
-        other = present != offer.soft_version
-        wanted: Final = {"newer": newer or not offer.soft_version, "other": other, "never": False}[
-            self._wanted
-        ]
-        if wanted and not asked:
+        wanted: Final = {
+            "newer": newer or not offer.soft_version,
+            "other": present != offer.soft_version,
+            "never": False,
+        }
+        if wanted[self._wanted] and not asked:
             self.start(offer, job.kind)
 
     def start(self, offer: Offer, kind: int) -> None:

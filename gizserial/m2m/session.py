@@ -435,7 +435,7 @@ class CloudSession:
             self._registration.change(self.identity.with_soft_version(offer.soft_version))
         self._downloads.offered(offer, job, self._requests.versions(job.kind).soft)
 
-    def _unregistered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (as above)
+    def _unregistered(self, job: Job, status: int, body: bytes, now: float) -> None:  # noqa: ARG002 (one signature)
         self._unregister_due = False
         self._registration.unregistered(job, status, body)
 

@@ -7,7 +7,6 @@ from typing import Final
 
 from gizserial.commands import Command
 from gizserial.framing import Frame, Item
-from gizserial.mcu_reports import zero
 from sim.mcu_defects.hooks import paid, receiving, sending
 from sim.mcu_defects.machine import DefectiveMcu
 from sim.mcu_defects.model import Fault, Make, Out, has_writable, row
@@ -86,8 +85,7 @@ class _Forgets(Fault):
             if self._left:
                 self._left -= 1
             else:
-                for point in self.mcu.product.writable:
-                    self.mcu.role.set_raw(point.name, zero(point), now=now)
+                self.mcu.forget_values(now)
         return super().received(item, now)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from gizserial.events import Event
 from gizserial.framing import Frame, Framer, Item
 from gizserial.mcu import McuRole
+from gizserial.mcu_reports import zero
 from gizserial.p0 import P0Codec
 from gizserial.product import Product
 from sim.mcu_defects.model import Defect, Fault, Out
@@ -55,6 +56,11 @@ class DefectiveMcu:
         heapq.heappush(self._later, (self.now + delay, next(self._order), wire))
 
     # --- the machine
+
+    def forget_values(self, now: float) -> None:
+        """What was set is again as at the start."""
+        for point in self.product.writable:
+            self.role.set_raw(point.name, zero(point), now=now)
 
     def connection_made(self, *, now: float) -> Sequence[Event]:
         """The line is up."""

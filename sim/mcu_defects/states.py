@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from gizserial.commands import Command
 from gizserial.datapoints import Raw
 from gizserial.framing import BadFrame, Frame, Item
-from gizserial.mcu_reports import zero
 from gizserial.product import DataPoint, DataType, Product
 from sim.mcu_defects.hooks import controlling, is_control, is_report, parsed, receiving, reporting
 from sim.mcu_defects.model import Fault, Out, has_writable, is_variable, row
@@ -88,8 +87,7 @@ class _FallsBack(Fault):
 
     def handle_timeout(self, now: float) -> None:
         self._due = None
-        for point in self.mcu.product.writable:
-            self.mcu.role.set_raw(point.name, zero(point), now=now)
+        self.mcu.forget_values(now)
 
 
 class _Reports(Fault):

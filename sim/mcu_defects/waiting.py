@@ -6,7 +6,6 @@ from typing import Final
 
 from gizserial.commands import Command
 from gizserial.framing import BadFrame, Frame, Item
-from gizserial.mcu_reports import zero
 from sim.mcu_defects.hooks import is_ack, is_control, is_report
 from sim.mcu_defects.model import Fault, Out, has_writable, row
 
@@ -115,8 +114,7 @@ class _Restarts(_Waiting):
 
     def handle_timeout(self, now: float) -> None:
         self._due = None
-        for point in self.mcu.product.writable:
-            self.mcu.role.set_raw(point.name, zero(point), now=now)
+        self.mcu.forget_values(now)
 
 
 class _TimerWraps(_Waiting):
