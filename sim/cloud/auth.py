@@ -1,9 +1,9 @@
 """Who may log in at the MQTT server, and as what (device-cloud.md §7.1, §12.3).
 
 A module's client id and user name are its did; in G3 the user name carries a nonce too, and the password is
-a signature. An app's client id is its own, its user name the did of the device that it speaks to; the passcode
-is the password of both, because who knows it has bound the device. The documents do not say how apps log in:
-this is a ruling of ours (docs/design.md).
+a signature. An app's client id is its own, its user name the did of the device that it speaks to; the
+passcode is the password of both, because who knows it has bound the device. The documents do not say how
+apps log in: this is a ruling of ours (docs/design.md).
 """
 
 from __future__ import annotations
