@@ -320,7 +320,7 @@ def tell(load: Load, name: str, seconds: float, cloud: Child, cpu: float) -> Non
     heard = [latency for each in sent for latency in each.heard]
     exactly = sum(each.sockets.total() == 2 and len(each.sockets) == 2 for each in sent)
     doubled = sum(count > 1 for each in sent for count in each.sockets.values())
-    lost = sum(2 - len(each.sockets) for each in sent)
+    lost = sum(2 - len(each.sockets) for each in sent if not each.refused)
     print(f"\n{name}: {len(sent)} controls in {seconds:.0f} s, {len(heard)} notifications")
     print(
         f"  exactly once at both sockets {exactly}, refused (device off line) {sum(s.refused for s in sent)},"
